@@ -1,0 +1,256 @@
+"""The layer: a function of blobs, with its gradient, and the registry of all of them.
+
+A layer is a subclass of `Layer` in a file of its own. Defining the class registers it under its name, so that
+``type: "MyLayer"`` works in a prototxt; its options are a dataclass, and parse as ordinary prototxt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import schema
+from .blob import Parameter, Shape, View
+from .errors import DefinitionError, LayerForgeError, Place, ShapeError, did_you_mean
+
+TRAIN, TEST = 0, 1
+
+registry: dict[str, type[Layer]] = {}
+
+
+class Layer:
+    """One step of a net: tops = f(bottoms), and the gradient of that.
+
+    A subclass answers up to four questions. `setup` makes the parameters; `top_shapes`, a pure function, infers the shape
+    of every top; `forward` computes tops from bottoms; `backward` overwrites the diffs of the bottoms and adds to those of
+    the parameters. Bottoms and tops arrive as views: ``x.data`` and ``x.diff`` are plain arrays on the layer's device.
+    Neither direction may allocate: scratch and state are declared by `scratch_size` and `state_shapes`.
+
+    A subclass with pycaffe's four methods (``setup``, ``reshape``, ``forward``, ``backward(top, propagate_down, bottom)``)
+    is a Python layer instead: a net finds it by ``type: "Python"`` and its module, and it is not registered.
+    """
+
+    type: ClassVar[str] = ""
+    in_place: ClassVar[bool] = False
+    bottoms: ClassVar[Any] = 1
+    tops: ClassVar[Any] = 1
+    loss: ClassVar[bool] = False
+    differentiable: ClassVar[bool | tuple[bool, ...]] = True
+    shares_data: ClassVar[bool] = False  # every top's data is bottom 0's data; forward has nothing to do
+    shares_diff: ClassVar[bool] = False  # bottom 0's diff is top 0's diff
+    dynamic: ClassVar[bool] = False  # top shapes may differ from pass to pass: asked before each forward
+    own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
+    Options: ClassVar[Any] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.is_pycaffe():
+            return
+        if "type" not in cls.__dict__:
+            cls.type = cls.__name__
+        if dataclasses.is_dataclass(cls.__dict__.get("Options")):
+            schema.add_options(options_field(cls), cls.Options, getattr(cls.Options, "number", None))
+        registry[cls.type] = cls
+
+    @classmethod
+    def is_pycaffe(cls) -> bool:
+        """Whether this is a pycaffe layer: it has ``reshape``, which ours never have."""
+        return hasattr(cls, "reshape")
+
+    def __init__(
+        self,
+        definition: schema.Definition,
+        phase: int = TEST,
+        device: Any = None,
+        dtype: Any = np.float32,
+        seed: int = 0,
+    ):
+        self.definition = definition
+        self.param = definition.message
+        self.name: str = self.param.name
+        self.phase = phase
+        self.device = device
+        self.dtype = np.dtype(dtype)
+        self.params: dict[str, Parameter] = {}
+        self.state: dict[str, Any] = {}
+        self.scratch: Any = None
+        self.bottom_names: tuple[str, ...] = tuple(self.param.bottom)
+        self.bottom_shapes: tuple[Shape, ...] = ()
+        self.seed = seed
+        self.stream = zlib.crc32(self.name.encode())
+        self.step = 0
+        field = options_field(type(self))
+        self.options_name = field
+        self.options: Any = getattr(self.param, field) if field else None
+
+    # What a subclass answers.
+
+    def setup(self, *bottom_shapes: Shape) -> None:
+        """Makes the parameters, for bottoms of these shapes."""
+
+    def top_shapes(self, *bottom_shapes: Shape) -> Sequence[Shape]:
+        """The shape of every top, for bottoms of these shapes. Raises ShapeError where they do not fit."""
+        return [bottom_shapes[0]] * len(self.param.top)
+
+    def scratch_size(self, *bottom_shapes: Shape) -> int:
+        """How many elements of scratch one forward or backward call needs."""
+        return 0
+
+    def state_shapes(self, *bottom_shapes: Shape) -> dict[str, tuple[Shape, Any]]:
+        """The arrays that live from forward to backward: name -> (shape, dtype)."""
+        return {}
+
+    def forward(self, bottom: Sequence[View], top: Sequence[View]) -> None:
+        """Computes every top's data."""
+        if not self.shares_data:
+            raise DefinitionError(f"{self.title}: this type has no forward pass", self.definition.place())
+
+    def backward(self, bottom: Sequence[View], top: Sequence[View]) -> None:
+        """Overwrites the diff of each bottom that needs one, and adds to the parameters' diffs."""
+        if not self.shares_diff:
+            raise DefinitionError(f"{self.title}: this type has no gradient", self.definition.place())
+
+    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        """Multiply-adds of one forward pass; element-wise work is not counted."""
+        return 0
+
+    def allows_diff(self, index: int) -> bool:
+        """Whether bottom ``index`` may get a gradient at all (a label may not)."""
+        if isinstance(self.differentiable, tuple):
+            return self.differentiable[min(index, len(self.differentiable) - 1)]
+        return self.differentiable
+
+    def data_state(self) -> dict[str, Any]:
+        """What a source must remember for an exact resume, as JSON values."""
+        return {}
+
+    def set_data_state(self, state: dict[str, Any]) -> None:
+        """Puts a source where `data_state` said."""
+
+    def close(self) -> None:
+        """Lets go of files and threads."""
+
+    # Tools for subclasses.
+
+    def parameter(self, name: str, shape: Sequence[int], filler: Any = None) -> Parameter:
+        """Makes a learnt parameter. Their order is that of a caffemodel's blobs."""
+        made = Parameter(name, tuple(int(n) for n in shape), filler)
+        self.params[name] = made
+        return made
+
+    @property
+    def title(self) -> str:
+        """How messages name this layer: ``layer "conv2" (Convolution)``."""
+        return f'layer "{self.name}" ({self.type})'
+
+    def describe(self, index: int = 0) -> str:
+        """How messages name a bottom: ``bottom "pool1" (256, 96, 27, 27)``."""
+        name = self.bottom_names[index] if index < len(self.bottom_names) else str(index)
+        return f'bottom "{name}" {self.bottom_shapes[index]}'
+
+    def error(self, message: str, *field: Any, kind: type[LayerForgeError] = ShapeError) -> LayerForgeError:
+        """An error about this layer, at the line of ``field``, a name within the layer's own options."""
+        return kind(f"{self.title}: {message}", self.place(*field))
+
+    def require(self, condition: Any, message: str, *field: Any) -> None:
+        """Raises a ShapeError about this layer unless ``condition`` holds."""
+        if not condition:
+            raise self.error(message, *field)
+
+    def place(self, *field: Any) -> Place:
+        if field and self.options_name and field[0] not in type(self.param).DESCRIPTOR.fields_by_name:
+            return self.definition.place(self.options_name, *field)
+        return self.definition.place(*field)
+
+    def axis(self, value: int, rank: int, field: str = "axis", of: int = 0) -> int:
+        """An axis of a bottom of that rank, counted from the front; negative ones count from the back."""
+        self.require(
+            -rank <= value < rank, f"{field}: {value} is no axis of {self.describe(of)}, which has {rank} axes", field
+        )
+        return value % rank
+
+    def random_key(self) -> tuple[int, int, int]:
+        """(seed, stream, step) for the counter-based generator: the same in the forward and backward of one pass."""
+        return self.seed, self.stream, self.step
+
+    @property
+    def blobs(self) -> list[Parameter]:
+        """The parameters in the order of a caffemodel."""
+        return list(self.params.values())
+
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
+
+
+def options_field(cls: type[Layer]) -> str:
+    """The field of LayerParameter that holds a type's options, or "" where it has none.
+
+    >>> options_field(registry["InnerProduct"])  # doctest: +SKIP
+    'inner_product_param'
+    """
+    options = cls.Options
+    if isinstance(options, str):
+        return options
+    if dataclasses.is_dataclass(options):
+        return getattr(options, "field", None) or snake_case(cls.type) + "_param"
+    wanted = cls.type.lower() + "param"
+    for name in schema.message("LayerParameter").DESCRIPTOR.fields_by_name:
+        if name.replace("_", "") == wanted:
+            return name
+    return ""
+
+
+def snake_case(name: str) -> str:
+    """FocalLoss -> focal_loss, ROIPooling -> roi_pooling."""
+    out = []
+    for i, letter in enumerate(name):
+        after_lower = i > 0 and (name[i - 1].islower() or name[i - 1].isdigit())
+        before_lower = i > 0 and i + 1 < len(name) and name[i + 1].islower() and name[i - 1].isalpha()
+        if letter.isupper() and (after_lower or before_lower):
+            out.append("_")
+        out.append(letter.lower())
+    return "".join(out)
+
+
+def layer_class(definition: schema.Definition) -> type[Layer]:
+    """The class that a layer's ``type`` names. Raises DefinitionError for an unknown one, with the nearest."""
+    wanted = definition.message.type
+    load_layers()
+    if wanted in registry:
+        return registry[wanted]
+    subject = f'layer "{definition.message.name}"'
+    if not wanted:
+        raise DefinitionError(f'{subject} has no type. Write type: "Convolution", say', definition.place("type"))
+    raise DefinitionError(
+        f'{subject}: unknown layer type "{wanted}".{did_you_mean(wanted, registry)}'
+        " Types of your own come in with --import.",
+        definition.place("type"),
+    )
+
+
+_loaded = False
+
+
+def load_layers() -> None:
+    """Imports every module of `layerforge.layers`, once; each registers its layers."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True
+    import importlib
+    import pkgutil
+
+    from . import layers
+
+    for module in pkgutil.iter_modules(layers.__path__):
+        importlib.import_module(f"{layers.__name__}.{module.name}")
+
+
+def count(shape: Sequence[int], start: int = 0, end: int | None = None) -> int:
+    """The product of a shape's dimensions from ``start`` up to ``end``; 1 for none."""
+    return math.prod(shape[start:end])

@@ -1,0 +1,55 @@
+// Sums, products and maxima of whole arrays. An output may be one of the inputs.
+#pragma once
+#include "portable.h"
+
+// y = a + b
+template <class T>
+KERNEL void add(index_t i, const T* a, const T* b, T* y) {
+  y[i] = a[i] + b[i];
+}
+
+// y = ca * a + cb * b
+template <class T>
+KERNEL void sum(index_t i, const T* a, const T* b, T* y, T ca, T cb) {
+  y[i] = ca * a[i] + cb * b[i];
+}
+
+// y = c * x
+template <class T>
+KERNEL void scale(index_t i, const T* x, T* y, T c) {
+  y[i] = c * x[i];
+}
+
+// y = a * b
+template <class T>
+KERNEL void product(index_t i, const T* a, const T* b, T* y) {
+  y[i] = a[i] * b[i];
+}
+
+// dx = dy * y / x: the gradient of a product y with a factor x
+template <class T>
+KERNEL void product_without(index_t i, const T* dy, const T* y, const T* x, T* dx) {
+  dx[i] = dy[i] * y[i] / x[i];
+}
+
+// y = max(a, b), winner = 0 where it is a, else 1; b wins a tie, NaN wins over all
+template <class T>
+KERNEL void larger(index_t i, const T* a, const T* b, T* y, int32_t* winner) {
+  const bool first = a[i] > b[i] || a[i] != a[i];
+  y[i] = first ? a[i] : b[i];
+  winner[i] = first ? 0 : 1;
+}
+
+// y = max(x, y), winner = k where it is x; y wins a tie, NaN wins over all
+template <class T>
+KERNEL void larger_still(index_t i, const T* x, T* y, int32_t* winner, int32_t k) {
+  const bool taken = x[i] > y[i] || x[i] != x[i];
+  y[i] = taken ? x[i] : y[i];
+  winner[i] = taken ? k : winner[i];
+}
+
+// dx = dy where k is the winner, else 0
+template <class T>
+KERNEL void won(index_t i, const int32_t* winner, const T* dy, T* dx, int32_t k) {
+  dx[i] = winner[i] == k ? dy[i] : T(0);
+}

@@ -1,0 +1,91 @@
+// What the C++ compiler, nvcc and NVRTC must agree on. The only header that a kernel header includes.
+//
+// A kernel computes element i of its outputs and knows nothing of threads, blocks or Python:
+//
+//   template <class T>
+//   KERNEL void relu_forward(index_t i, const T* x, T* y, T slope) { y[i] = x[i] > 0 ? x[i] : slope * x[i]; }
+//
+// It writes element i of its outputs and no other element (gather, never scatter), so there are no atomics and the
+// result does not depend on the number of threads. It may read element i of an array that it also writes (in place).
+// A KERNEL function that returns void and whose first parameter is `index_t i` can be called from Python; any other
+// KERNEL function is a helper. Helpers are KERNEL too: everything in a kernel header has internal linkage.
+#pragma once
+
+#if defined(__CUDACC__)
+#define KERNEL __device__ __forceinline__
+#if defined(__CUDACC_RTC__)  // NVRTC has neither <cstdint> nor <cmath>; its mathematical functions are built in
+typedef unsigned char uint8_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#else
+#include <cstdint>
+#endif
+#else
+#include <math.h>  // not <cmath>: the overloads for float must stand in the global namespace, as they do in CUDA
+
+#include <algorithm>
+#include <cstdint>
+#define KERNEL static inline __attribute__((always_inline, unused))
+using std::max;
+using std::min;
+#endif
+
+// 32 bits, unless a count or an array needs more: half the registers on a GPU, twice the lanes on a CPU.
+#ifdef LAYERFORGE_WIDE_INDEX
+typedef int64_t index_t;
+#else
+typedef int32_t index_t;
+#endif
+
+// ---------------------------------------------------------------------------------------------------- random numbers
+// Philox 4x32-10: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.
+// The same four words for the same counter and key on every device, in any order, with nothing to store.
+
+struct Words {
+  uint32_t word[4];
+};
+
+KERNEL Words philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t(0xD2511F53u) * c0, p1 = uint64_t(0xCD9E8D57u) * c2;
+    const uint32_t n0 = uint32_t(p1 >> 32) ^ c1 ^ k0, n2 = uint32_t(p0 >> 32) ^ c3 ^ k1;
+    c1 = uint32_t(p1);
+    c3 = uint32_t(p0);
+    c0 = n0;
+    c2 = n2;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return Words{{c0, c1, c2, c3}};
+}
+
+// The four words of `block`. The key is the seed; the counter is (block, stream, step), without collisions as long as
+// either the block or the step stays below 2^32.
+KERNEL Words philox(uint64_t seed, uint32_t stream, uint64_t step, uint64_t block) {
+  return philox4x32(uint32_t(block), uint32_t(block >> 32) ^ uint32_t(step >> 32), stream, uint32_t(step),
+                    uint32_t(seed), uint32_t(seed >> 32));
+}
+
+// 32 random bits for an element: word element % 4 of block element / 4.
+KERNEL uint32_t random_bits(uint64_t seed, uint32_t stream, uint64_t step, uint64_t element) {
+  const Words w = philox(seed, stream, step, element >> 2);
+  const uint32_t low = element & 1 ? w.word[1] : w.word[0], high = element & 1 ? w.word[3] : w.word[2];
+  return element & 2 ? high : low;
+}
+
+// U[0, 1), a multiple of 2^-32.
+KERNEL double uniform(uint64_t seed, uint32_t stream, uint64_t step, uint64_t element) {
+  return random_bits(seed, stream, step, element) * (1.0 / 4294967296.0);
+}
+
+// N(0, 1) by Box and Muller: elements 2j and 2j + 1 are the cosine and the sine of one pair of uniform numbers.
+// The first is moved half a step away from 0, so the largest value is sqrt(2 log 2^33) = 6.76.
+KERNEL double gaussian(uint64_t seed, uint32_t stream, uint64_t step, uint64_t element) {
+  const Words w = philox(seed, stream, step, element >> 2);
+  const uint32_t first = element & 2 ? w.word[2] : w.word[0], second = element & 2 ? w.word[3] : w.word[1];
+  const double radius = sqrt(-2 * log((first + 0.5) * (1.0 / 4294967296.0)));
+  const double angle = second * (6.283185307179586476925286766559 / 4294967296.0);
+  return radius * (element & 1 ? sin(angle) : cos(angle));
+}

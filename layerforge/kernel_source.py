@@ -1,0 +1,68 @@
+"""Reads kernel headers: the names and parameters that the build registers, and a GPU needs to launch.
+
+Only the standard library is imported, because ``setup.py`` runs this file before the package is installed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+#: ``template <class T> KERNEL void name(index_t i, parameters) {``; the template line may be missing.
+KERNEL = re.compile(r"(template\s*<\s*(?:class|typename)\s+T\s*>\s*)?\bKERNEL\s+void\s+(\w+)\s*\(([^)]*)\)\s*\{", re.S)
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+PARAMETER = re.compile(r"(const\s+)?(\w+)\s*(\*?)\s*(\w+)")
+TYPES = ("T", "float", "double", "int32_t", "int", "int64_t", "uint8_t", "uint32_t", "uint64_t", "index_t", "bool")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A kernel's parameter: ``const T* x`` is ``Parameter("x", "T", pointer=True, constant=True)``."""
+
+    name: str
+    type: str
+    pointer: bool
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A kernel as its header declares it. ``typed``: it is a template over T."""
+
+    name: str
+    typed: bool
+    parameters: tuple[Parameter, ...]
+
+
+def parameter(text: str, kernel: str) -> Parameter:
+    """The parameter that ``text`` declares; ValueError for one that cannot come from Python."""
+    match = PARAMETER.fullmatch(" ".join(text.split()))
+    if match is None or match[2] not in TYPES or (match[3] and match[2] == "index_t"):
+        raise ValueError(
+            f"kernel {kernel}: parameter `{text.strip()}` is of no type a kernel may have: {', '.join(TYPES)}"
+        )
+    return Parameter(match[4], "int32_t" if match[2] == "int" else match[2], bool(match[3]), bool(match[1]))
+
+
+def signatures(source: str) -> list[Signature]:
+    """The kernels that a header's text defines. Helpers (no void, or no ``index_t i`` in front) are left out."""
+    found = []
+    for template, name, parameters in KERNEL.findall(COMMENT.sub("", source)):
+        first, *rest = parameters.split(",")
+        if first.split() != ["index_t", "i"]:
+            continue
+        found.append(Signature(name, bool(template), tuple(parameter(text, name) for text in rest)))
+    return found
+
+
+def registration(header: Path, wide: bool) -> str:
+    """The C++ source that registers a header's kernels, for 32-bit indices or for 64-bit ones."""
+    family = header.stem
+    lines = ["// Written by the build; see layerforge/kernel_source.py.", "#define LAYERFORGE_WIDE_INDEX"][: 1 + wide]
+    lines += [f'#include "kernels/{header.name}"', '#include "range.h"', "", "static const bool registered = [] {"]
+    for kernel in signatures(header.read_text(encoding="utf-8")):
+        forms = [f"{kernel.name}<float>", f"{kernel.name}<double>"] if kernel.typed else [kernel.name]
+        names = ", ".join(f'"{each.name}"' for each in kernel.parameters)
+        lines.append(f'  add<{", ".join(forms)}>("{family}", "{kernel.name}", {{{names}}});')
+    return "\n".join([*lines, "  return true;", "}();", ""])

@@ -24,7 +24,7 @@ def legacy_dimension(shape: Shape, axis: int) -> int:
     return shape[axis] if axis < len(shape) else 1
 
 
-class _Dimensions:
+class Dimensions:
     """What pycaffe's blobs can be asked about their shape."""
 
     __slots__ = ()
@@ -51,14 +51,14 @@ class _Dimensions:
         return legacy_dimension(self.shape, 3)
 
 
-class View(_Dimensions):
+class View(Dimensions):
     """A blob as a layer sees it: plain arrays on the layer's device, C-contiguous, in the blob's shape.
 
     ``diff`` is None until somebody needs gradients. For a bottom, ``needs_diff`` says whether backward must write its
     diff; for a top, whether anybody wrote its diff.
     """
 
-    __slots__ = ("name", "shape", "data", "diff", "needs_diff")
+    __slots__ = ("name", "shape", "data", "diff", "needs_diff", "resize")
 
     def __init__(self, name: str, shape: Shape, data: Any = None, diff: Any = None, needs_diff: bool = False):
         self.name = name
@@ -66,12 +66,22 @@ class View(_Dimensions):
         self.data = data
         self.diff = diff
         self.needs_diff = needs_diff
+        self.resize: Callable[[View, Shape], None] | None = None
+
+    def reshape(self, *shape: int) -> None:
+        """Gives a top another shape, from within the forward of a layer with ``dynamic = True``; every layer below follows.
+
+        ``data`` is another array afterwards. Raises ShapeError for the tops of other layers.
+        """
+        if self.resize is None:
+            raise ShapeError(f'"{self.name}" keeps its shape {self.shape}: its layer is not dynamic')
+        self.resize(self, shape_of(shape))
 
     def __repr__(self) -> str:
         return f"View({self.name!r}, {self.shape})"
 
 
-class Blob(_Dimensions):
+class Blob(Dimensions):
     """A blob as a user of the net sees it, with pycaffe's attributes.
 
     ``data`` and ``diff`` are numpy arrays that may be read and written. On a net that reuses memory, the first look at a
@@ -103,7 +113,7 @@ class Blob(_Dimensions):
         return f"Blob({self.name!r}, {self.shape})"
 
 
-class Parameter(_Dimensions):
+class Parameter(Dimensions):
     """An array that a layer learns, or keeps (the mean of a BatchNorm).
 
     ``lr_mult`` and ``decay_mult`` scale the solver's learning rate and weight decay; ``needs_diff`` says whether backward

@@ -49,10 +49,10 @@ class Layer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.is_pycaffe():
-            return
         if "type" not in cls.__dict__:
             cls.type = cls.__name__
+        if cls.is_pycaffe():
+            return
         if dataclasses.is_dataclass(cls.__dict__.get("Options")):
             schema.add_options(options_field(cls), cls.Options, getattr(cls.Options, "number", None))
         registry[cls.type] = cls
@@ -179,12 +179,26 @@ class Layer:
         return self.seed, self.stream, self.step
 
     @property
-    def blobs(self) -> list[Parameter]:
+    def blobs(self) -> ParameterList:
         """The parameters in the order of a caffemodel."""
-        return list(self.params.values())
+        return ParameterList(self)
 
     def __repr__(self) -> str:
         return f"<{self.title}>"
+
+
+class ParameterList(list[Parameter]):
+    """A layer's parameters in the order of a caffemodel: what pycaffe calls a BlobVec."""
+
+    def __init__(self, layer: Layer):
+        super().__init__(layer.params.values())
+        self.layer = layer
+
+    def add_blob(self, *shape: int) -> None:
+        """Makes a parameter of zeros, in the setup of a pycaffe layer, which may fill it there."""
+        made = self.layer.parameter(str(len(self)), shape)
+        made.data = np.zeros(made.shape, self.layer.dtype)
+        self.append(made)
 
 
 def options_field(cls: type[Layer]) -> str:

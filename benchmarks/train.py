@@ -1,0 +1,149 @@
+"""Training speed: forward, backward and update, side by side.
+
+    python -m benchmarks.train alexnet --batch 64 --against torch
+
+LayerForge and PyTorch take turns, each in its own process, with the same threads, the same batch and the same first
+weights in memory. PyTorch runs eagerly, in NCHW and in channels_last, both with the system's allocator as it is
+("stock") and told to keep large blocks ("tuned"). Before anything is timed both sides train a small batch without
+dropout, and their losses must agree. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.contest import KEEP_LARGE_BLOCKS, Contestant, play
+
+# net -> shape of an image, classes, the solver's settings
+NETS = {
+    "alexnet": ((3, 227, 227), 1000, {"lr": 0.01, "bias": {"lr": 0.02, "weight_decay": 0.0}}),
+    "caffenet": ((3, 227, 227), 1000, {"lr": 0.01, "bias": {"lr": 0.02, "weight_decay": 0.0}}),
+    "lenet": ((1, 28, 28), 10, {"lr": 0.01, "bias": {"lr": 0.02, "weight_decay": 5e-4}}),
+}
+TORCH = {
+    "PyTorch, NCHW, stock": ("nchw", {}),
+    "PyTorch, channels_last, stock": ("channels_last", {}),
+    "PyTorch, NCHW, tuned": ("nchw", KEEP_LARGE_BLOCKS),
+    "PyTorch, channels_last, tuned": ("channels_last", KEEP_LARGE_BLOCKS),
+}
+
+
+def write_batch(folder: Path, net: str, batch: int) -> None:
+    """Pixels less their mean (for LeNet divided by 256), and labels: the same files for both sides."""
+    shape, classes, _ = NETS[net]
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (batch, *shape)).astype(np.float32)
+    np.save(folder / "data.npy", pixels / 256 if net == "lenet" else pixels - 117)
+    np.save(folder / "labels.npy", random.integers(0, classes, batch))
+
+
+def contestants(
+    net: str, batch: int, threads: int, folder: Path, against: str | None, dropout: bool
+) -> list[Contestant]:
+    job = {"net": net, "batch": batch, "threads": threads, "folder": str(folder), "dropout": dropout, **NETS[net][2]}
+    sides = [Contestant("LayerForge", job | {"side": "layerforge"})]
+    if against == "torch":
+        sides += [
+            Contestant(name, job | {"side": "torch", "layout": layout}, env) for name, (layout, env) in TORCH.items()
+        ]
+    return sides
+
+
+def start(sides: list[Contestant]) -> None:
+    """Starts them; all begin from the weights of the first."""
+    sides[0].start()
+    sides[0].ask(do="save")
+    for side in sides[1:]:
+        side.start()
+        if side.about["parameters"] != sides[0].about["parameters"]:
+            raise SystemExit(
+                f"{side.name} has {side.about['parameters']} parameters, {sides[0].name} {sides[0].about['parameters']}"
+            )
+
+
+def check(net: str, threads: int, against: str) -> str:
+    """Trains a batch of 4 without dropout on both sides: the same arithmetic gives the same losses."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_batch(folder, net, 4)
+        ours, theirs = contestants(net, 4, threads, folder, against, dropout=False)[:2]
+        start([ours, theirs])
+        for side in (ours, theirs):
+            side.turn(4)
+            side.stop()
+    pairs = ", ".join(f"{a:.5f} / {b:.5f}" for a, b in zip(ours.losses, theirs.losses, strict=True))
+    if not np.allclose(ours.losses, theirs.losses, rtol=2e-3):
+        raise SystemExit(f"The two sides do not compute the same: losses without dropout {pairs}")
+    return (
+        f"Losses of four steps on one batch of 4 without dropout, same first weights (LayerForge / PyTorch): {pairs}."
+    )
+
+
+def table(sides: list[Contestant], batch: int) -> str:
+    ours = sides[0]
+    rows = [
+        "| | ms per step (quartiles) | images/s | peak MB | page faults per step | LayerForge is |",
+        "|---|---|---|---|---|---|",
+    ]
+    for side in sides:
+        low, high = np.percentile(side.milliseconds, [25, 75])
+        digits = 0 if side.median >= 100 else 2
+        ratio = "" if side is ours else f"{side.median / ours.median:.2f} times as fast"
+        rows.append(
+            f"| {side.name} | {side.median:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f}) "
+            f"| {1e3 * batch / side.median:,.0f} | {side.peak_mb:,.0f} | {np.median(side.faults):,.0f} | {ratio} |"
+        )
+    return "\n".join(rows)
+
+
+def verdict(sides: list[Contestant]) -> str:
+    ours, lines = sides[0], []
+    for allocator in ("stock", "tuned"):
+        best = min((side for side in sides[1:] if side.name.endswith(allocator)), key=lambda side: side.median)
+        lines.append(
+            f"**{best.median / ours.median:.2f} times as fast as the better {allocator} PyTorch** ({best.name})"
+        )
+    return (
+        ", ".join(lines)
+        + f"; peak memory {ours.peak_mb / min(side.peak_mb for side in sides[1:]):.2f} times the least of theirs."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__.split("\n")[0])
+    parser.add_argument("net", choices=NETS)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--against", choices=["torch"])
+    parser.add_argument("--threads", type=int, default=machine.cores(), help="of every contestant (default: all cores)")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--warm-up", type=int, default=3, help="steps of each that are not counted")
+    parser.add_argument("--turn", type=float, default=0.3, help="seconds of a turn, if more than one step fits into it")
+    parser.add_argument("--no-check", action="store_true", help="skip the comparison of losses")
+    options = parser.parse_args()
+
+    print(f"## {options.net}, batch {options.batch}: one training step\n")
+    print(machine.describe(), end="; ", flush=True)
+    agreement = check(options.net, options.threads, options.against) if options.against and not options.no_check else ""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_batch(folder, options.net, options.batch)
+        sides = contestants(options.net, options.batch, options.threads, folder, options.against, dropout=True)
+        start(sides)
+        print(", ".join(dict.fromkeys(side.about["version"] for side in sides)) + f"; {options.threads} threads.\n")
+        play(sides, options.rounds, options.warm_up, options.turn)
+        for side in sides:
+            side.stop()
+    print(table(sides, options.batch))
+    if options.against:
+        print(f"\n{verdict(sides)}\n\n{agreement}\n")
+        first_last = ", ".join(f"{side.name}: {side.losses[0]:.2f} to {side.losses[-1]:.2f}" for side in sides)
+        print(f"Losses with dropout, first step to last: {first_last}.")
+
+
+if __name__ == "__main__":
+    main()

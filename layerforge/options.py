@@ -55,10 +55,11 @@ def origin(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def added(
-    field: str, cls: type, number: int | None, taken: dict[int, str], messages: Collection[str]
-) -> Added:
-    """The options ``cls`` as the field ``field`` of LayerParameter, whose numbers and messages ``taken`` and ``messages`` are."""
+def added(field: str, cls: type, number: int | None, taken: dict[int, str], messages: Collection[str]) -> Added:
+    """The options ``cls`` as the field ``field`` of LayerParameter.
+
+    ``taken`` has the numbers in use with their names, ``messages`` the names of the schema's messages.
+    """
     if not NAME.fullmatch(field):
         raise DefinitionError(f'"{field}" cannot name a field: letters, digits and _ are allowed, and no digit first.')
     if number is None:
@@ -113,13 +114,28 @@ def descriptor(name: str, cls: type, full_name: str) -> DescriptorProto:
             made.type, made.type_name = F.TYPE_MESSAGE, f".layerforge.{kind.message}"
         else:
             raise DefinitionError(
-                f"{origin(cls)}.{field.name} cannot be an option: its type is {field.type}, but must be float, int, bool,"
-                ' str, Literal["a", "b"], a dataclass, Filler, or a list of one of these.'
+                f"{origin(cls)}.{field.name} cannot be an option: its type must be float, int, bool, str,"
+                f' Literal["a", "b"], a dataclass, Filler, or a list of one of these, not {type_name(field.type)}.'
             )
         scalar = made.type != F.TYPE_MESSAGE and made.label == F.LABEL_OPTIONAL
         if scalar and field.default is not MISSING and field.default is not None:
+            if get_origin(kind) is Literal:
+                fits = field.default in get_args(kind)
+            else:
+                fits = isinstance(field.default, (int, float) if kind is float else kind)
+            if not fits:
+                raise DefinitionError(
+                    f"{origin(cls)}.{field.name} has the default {field.default!r}, which its type does not allow."
+                )
             made.default_value = default_text(field.default)
+    numbers = [made.number for made in out.field]
+    if len(set(numbers)) < len(numbers):
+        raise DefinitionError(f"{origin(cls)} gives two of its fields one number: {', '.join(map(str, numbers))}.")
     return out
+
+
+def type_name(kind: Any) -> str:
+    return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
 
 
 def without_none(kind: Any) -> Any:
@@ -157,9 +173,7 @@ def to_dataclass(cls: type, message: Any) -> Any:
             if not value and (field.default_factory is not MISSING):
                 continue
             values[field.name] = [_python(kind, of, one) for one in value]
-        elif message.HasField(field.name):
-            values[field.name] = _python(kind, of, value)
-        elif field.default is MISSING and field.default_factory is MISSING:
+        elif message.HasField(field.name) or (field.default is MISSING and field.default_factory is MISSING):
             values[field.name] = _python(kind, of, value)
     return cls(**values)
 

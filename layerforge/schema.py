@@ -1,11 +1,11 @@
 """The schema at run time: message classes, definitions that remember their lines, and the options of added layers.
 
-`proto/layerforge.proto` is compiled to a descriptor set when the package is built. The classes are made from it here, in a
-descriptor pool of our own: there is no generated code, so no tie to one protobuf version, and no clash with another
-package's ``caffe.proto`` in the same process.
+`proto/layerforge.proto` is compiled to a descriptor set when the package is built. The classes are made from it here,
+in a descriptor pool of our own: there is no generated code, so no tie to one protobuf version, and no clash with
+another package's ``caffe.proto`` in the same process.
 
-A layer with options of its own adds them with `add_options`. The pool is then built anew when a class is next asked for.
-Messages of an older pool stay usable, and `current` turns them into messages of today's.
+A layer with options of its own adds them with `add_options`. The pool is then built anew when a class is next asked
+for. Messages of an older pool stay usable, and `current` turns them into messages of today's.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ def message(name: str) -> Any:
 def add_options(field: str, dataclass: type, number: int | None = None) -> None:
     """Adds a layer's options to LayerParameter, as a message with the fields of a dataclass.
 
-    Fields are ``float``, ``int``, ``bool``, ``str``, ``Literal["a", "b"]`` (an enum), another dataclass, ``schema.Filler``,
-    or a ``list`` of one of them; their defaults are the dataclass's. They are numbered in their order, from 1, unless
-    ``field(metadata={"number": 7})`` says otherwise: in files saved as bytes the number is the name, so put new ones last.
+    Fields are ``float``, ``int``, ``bool``, ``str``, ``Literal["a", "b"]`` (an enum), another dataclass,
+    ``schema.Filler``, or a ``list`` of one of them; their defaults are the dataclass's. They are numbered in their
+    order, from 1, unless ``field(metadata={"number": 7})`` says otherwise: in files saved as bytes the number is the
+    name, so put new ones last.
 
-    ``number`` is that of the field in LayerParameter. Without it, it follows from the field's name, the same everywhere.
-    Adding the same class again, as a notebook does, replaces it.
+    ``number`` is that of the field in LayerParameter. Without it, it follows from the field's name, the same in every
+    process. Adding the same class again, as a notebook does, replaces it.
 
     Raises DefinitionError if the name or number is taken, or for a type that no field can have.
     """
@@ -68,12 +69,12 @@ def add_options(field: str, dataclass: type, number: int | None = None) -> None:
         taken.update({other.number: name for name, other in _added.items() if name != field})
         if field in taken.values():
             raise DefinitionError(
-                f'"{field}" is a field of LayerParameter already. Give the options of {dataclass.__qualname__} another name.'
+                f'"{field}" is a field of LayerParameter already. Give {options.origin(dataclass)} another field.'
             )
         old = _added.get(field)
         if old is not None and old.origin != options.origin(dataclass):
             raise DefinitionError(
-                f'"{field}" is taken by {old.origin}. Give the options of {options.origin(dataclass)} another name.'
+                f'"{field}" holds {old.origin} already. Give {options.origin(dataclass)} another field.'
             )
         messages = {m.name for m in known} | {other.message.name for name, other in _added.items() if name != field}
         _added[field] = options.added(field, dataclass, number, taken, messages)
@@ -100,9 +101,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     try:
         files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
     except FileNotFoundError:
-        raise LayerForgeError(
-            f"{DESCRIPTORS} is missing: the package is not built. Run: pip install -e ."
-        ) from None
+        raise LayerForgeError(f"{DESCRIPTORS} is missing: the package is not built. Run: pip install -e .") from None
     return files.file[0]
 
 
@@ -222,7 +221,8 @@ def parse(text: str, name: str, file: str | None = None) -> Definition:
         other = _other_root(name, reader)
         if other:
             raise DefinitionError(
-                f"this is {ROOTS[other]} ({other}); {ROOTS.get(name, 'something else')} ({name}) is wanted.", Place(file)
+                f"this is {ROOTS[other]} ({other}); {ROOTS.get(name, 'something else')} ({name}) is wanted.",
+                Place(file),
             )
         raise_all(reader)
     return Definition(filled, node)

@@ -1,10 +1,10 @@
 """Reads protobuf's text format and remembers where everything was written.
 
-protobuf's own parser tells the line of an error, but not of a field that is found wrong later, and it stops at the first
-mistake. This one fills messages by reflection, keeps a tree of places beside them, and collects all mistakes.
+protobuf's own parser tells the line of an error, but not of a field that is found wrong later, and it stops at the
+first mistake. This one fills messages by reflection, keeps a tree of places beside them, and collects all mistakes.
 
-The grammar is that of protobuf's C++ parser, which Caffe used: ``name: value``, ``name { ... }`` or ``name < ... >`` with
-an optional colon, ``name: [a, b]``, ``,`` or ``;`` between fields, ``#`` comments, adjacent strings joined.
+The grammar is that of protobuf's C++ parser, which Caffe used: ``name: value``, ``name { ... }`` or ``name < ... >``
+with an optional colon, ``name: [a, b]``, ``,`` or ``;`` between fields, ``#`` comments, adjacent strings joined.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
+WORD = re.compile(r"[^\s{}<>\[\];,]+")
 INTEGER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
 FLOAT = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?")
 ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
@@ -119,7 +120,8 @@ class Field:
     def expected(self) -> str:
         """What a value must look like, for a message about one that does not."""
         if self.kind == INT:
-            return f"a whole number from {self.low} to {self.high}"
+            within = "" if self.low == -(2**63) else f" from {self.low} to {self.high}"
+            return f"a whole number{within}"
         if self.kind == FLOATING:
             return "a number"
         if self.kind == BOOL:
@@ -299,10 +301,10 @@ class Reader:
         kind = field.kind
         token = self.tokens[self.i]
         value: Any = None
-        if kind == STRING or kind == BYTES:
+        if kind in (STRING, BYTES):
             if token[:1] in ('"', "'") and len(token) > 1:
                 return self.string(field)
-        elif kind == INT or kind == FLOATING:
+        elif kind in (INT, FLOATING):
             sign = 1
             if token == "-":
                 sign, token = -1, self.tokens[self.i + 1]
@@ -350,7 +352,9 @@ class Reader:
         for part in parts:
             for match in ESCAPE.finditer(part):
                 if match[5] and match[5] not in KNOWN_ESCAPES:
-                    self.error(offset, f'{match[0]} stands for nothing in a string; a backslash itself is written \\\\.')
+                    self.error(
+                        offset, f"{match[0]} stands for nothing in a string; a backslash itself is written \\\\."
+                    )
                     return None
         raw = b"".join(unescaped(part) for part in parts)
         if field.kind == BYTES:
@@ -390,8 +394,7 @@ class Reader:
             return
         if token == "-":
             self.i += 1
-            token += after
-        found = "a { } block" if token in CLOSING else token
+        found = "a { } block" if token in CLOSING else self.word(self.i - (token == "-"))
         quoted = token[0] in "\"'"
         hint = ""
         if field.kind == ENUM and quoted and token[1:-1] in field.values:
@@ -423,7 +426,7 @@ class Reader:
             self.syntax_error(offset, f'this "{token}" separates nothing.')
             self.i += 1
             return True
-        self.syntax_error(offset, f"the name of a field is expected here, not {token}.")
+        self.syntax_error(offset, f"the name of a field is expected here, not {self.word(self.i)}.")
         self.skip_line()
         return True
 
@@ -451,6 +454,14 @@ class Reader:
             self.skip_line()
         if self.tokens[self.i] in (",", ";"):
             self.i += 1
+
+    def word(self, i: int) -> str:
+        """What a reader of the text would call token ``i``: with all that follows it without a space."""
+        token = self.tokens[i]
+        if token[0] in "\"'" or is_name(token):
+            return token
+        match = WORD.match(self.source.text, self.starts[i])
+        return match[0] if match else token
 
     def skip_value(self) -> None:
         """Steps over a value of any kind."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -132,6 +133,9 @@ class Layer:
     def set_data_state(self, state: dict[str, Any]) -> None:
         """Puts a source where `data_state` said."""
 
+    def skip(self, passes: int) -> None:
+        """Puts a source where it stands after that many passes from its start."""
+
     def close(self) -> None:
         """Lets go of files and threads."""
 
@@ -199,6 +203,23 @@ class ParameterList(list[Parameter]):
         made = self.layer.parameter(str(len(self)), shape)
         made.data = np.zeros(made.shape, self.layer.dtype)
         self.append(made)
+
+
+_default_seed: int | None = None
+
+
+def set_default_seed(seed: int | None) -> None:
+    """Sets the seed of nets that name none; None lets each draw its own."""
+    global _default_seed
+    _default_seed = seed
+
+
+def choose_seed(seed: int | None) -> int:
+    """The seed that is given, or the default one, or one drawn from the system's entropy for None and below 0."""
+    for candidate in (seed, _default_seed):
+        if candidate is not None and candidate >= 0:
+            return int(candidate)
+    return int.from_bytes(os.urandom(4), "little")
 
 
 def options_field(cls: type[Layer]) -> str:

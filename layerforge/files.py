@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import SnapshotError
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file to write; it takes its name once its bytes are on the disk, so a kill leaves the old file or none.
+
+    Raises SnapshotError, with what the system said, where the folder cannot be written or the disk is full; what stood
+    under the name before is untouched then.
+    """
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """As `atomic`, for writers that take a path: the temporary file's, which is renamed in the end."""
+    target = Path(path)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+        os.chmod(temporary, 0o666 & ~_umask())
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        temporary = None
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise not_written(target, error) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def not_written(path: Path, error: OSError) -> SnapshotError:
+    """The error for a file that could not be written, with what to do about it."""
+    if error.errno == errno.ENOSPC:
+        remedy = "the disk is full. Free some space; what was written before is untouched"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
+        remedy = f'there is no folder "{path.parent}". Make it, or choose another snapshot_prefix'
+    elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        remedy = f'the folder "{path.parent}" cannot be written to. Choose another snapshot_prefix, or change its permissions'
+    else:
+        remedy = f"{os.strerror(error.errno) if error.errno else error}"
+    return SnapshotError(f"cannot write {path}: {remedy}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems have no such thing
+        handle: Any = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def find(path: str, near: str | None) -> str | None:
+    """A file that a definition names: from the current folder, as Caffe does, or else from that of the definition."""
+    if os.path.exists(path):
+        return path
+    if near and not os.path.isabs(path):
+        beside = os.path.join(os.path.dirname(near), path)
+        if os.path.exists(beside):
+            return beside
+    return None

@@ -1,0 +1,63 @@
+"""Who shares memory with whom: intervals of use in, places in one arena out.
+
+Two blobs that are never needed at the same time may lie in the same place. `plan` packs intervals greedily, the largest
+first, each at the lowest place where nothing overlaps it in both time and memory: within a few percent of the peak for
+the chains that networks are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ALIGNMENT = 64  # elements: whole cache lines, and whole blocks of the solver's sweep
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A need for ``size`` elements from step ``first`` to step ``last``, both included."""
+
+    size: int
+    first: int
+    last: int
+
+
+def aligned(size: int) -> int:
+    """``size`` rounded up to a whole number of blocks."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def plan(intervals: Sequence[Interval]) -> tuple[list[int], int]:
+    """The offset of every interval, and the size of the arena that holds them all.
+
+    >>> plan([Interval(64, 0, 1), Interval(64, 1, 2), Interval(64, 2, 3)])
+    ([0, 64, 0], 128)
+    """
+    offsets = [0] * len(intervals)
+    placed: list[tuple[int, int, Interval]] = []  # (offset, end, interval), by offset
+    total = 0
+    for i in sorted(range(len(intervals)), key=lambda i: (-intervals[i].size, intervals[i].first)):
+        interval = intervals[i]
+        size = aligned(interval.size)
+        at = 0
+        for begin, end, other in placed:
+            if other.last < interval.first or interval.last < other.first:
+                continue
+            if at + size <= begin:
+                break
+            at = max(at, end)
+        offsets[i] = at
+        placed.append((at, at + size, interval))
+        placed.sort(key=lambda entry: entry[:2])
+        total = max(total, at + size)
+    return offsets, total
+
+
+def sequence(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """The offsets of arrays that lie one behind the other, each aligned, and their total size."""
+    offsets = []
+    at = 0
+    for size in sizes:
+        offsets.append(at)
+        at += aligned(size)
+    return offsets, at

@@ -1,0 +1,216 @@
+"""Snapshots: weights, solver state, and the sidecar that makes a resumed run end with the same bits.
+
+Three files appear one after the other, each whole or not at all: ``<prefix>_iter_<N>.caffemodel`` and
+``.solverstate`` are Caffe's (or both with ``.h5``); ``<prefix>_iter_<N>.resume.json`` comes last. It holds what Caffe's
+files forget (the seed, how many passes the net has run, where each source stands) and the checksums of the other two,
+so that a snapshot cut short is told from a good one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import files, weights, wire
+from .errors import SnapshotError
+
+if TYPE_CHECKING:
+    from .solver import Solver
+
+VERSION = 1
+STATE = re.compile(r"^(?P<stem>.+_iter_(?P<iter>\d+))\.solverstate(?P<hdf5>\.h5)?$")
+
+
+@dataclass
+class Names:
+    """The files of one snapshot."""
+
+    model: Path
+    state: Path
+    sidecar: Path
+
+    @classmethod
+    def of(cls, stem: str | Path, hdf5: bool) -> Names:
+        ending = ".h5" if hdf5 else ""
+        return cls(Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}"), Path(f"{stem}.resume.json"))
+
+
+@dataclass
+class State:
+    """A solver state as read from a file."""
+
+    iter: int
+    learned_net: str
+    current_step: int
+    history: list[np.ndarray] = field(default_factory=list)
+
+
+def write(solver: Solver) -> Names:
+    """Writes a snapshot of the solver as it stands, and returns the names of its files."""
+    hdf5 = solver.param.snapshot_format == 0
+    names = Names.of(f"{solver.snapshot_prefix}_iter_{solver.iter}", hdf5)
+    for path in (names.sidecar, names.state):  # the old ones speak of other weights
+        path.unlink(missing_ok=True)
+    diff = solver.param.snapshot_diff
+    if hdf5:
+        weights.save_hdf5(solver.net, names.model, diff=diff)
+    else:
+        weights.save(solver.net, names.model, diff=diff)
+    state = wire.SolverState(
+        iter=solver.iter,
+        learned_net=str(names.model),
+        current_step=solver.current_step,
+        history=solver.rule.history(),
+    )
+    if hdf5:
+        _write_state_hdf5(names.state, state)
+    else:
+        with files.atomic(names.state) as file:
+            wire.write_state(file, state)
+    record = {
+        "version": VERSION,
+        "iter": solver.iter,
+        "files": {path.name: _checksum(path) for path in (names.model, names.state)},
+        **solver.memory(),
+    }
+    with files.atomic(names.sidecar) as file:
+        file.write(json.dumps(record, indent=1).encode())
+    return names
+
+
+def _write_state_hdf5(path: Path, state: Any) -> None:
+    import h5py
+
+    with files.atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset("iter", data=np.int32(state.iter))
+        file.create_dataset("learned_net", data=np.bytes_(state.learned_net.encode()))
+        file.create_dataset("current_step", data=np.int32(state.current_step))
+        group = file.create_group("history")
+        for index, array in enumerate(state.history):
+            group.create_dataset(str(index), data=array)
+
+
+def read_state(path: str | os.PathLike[str]) -> State:
+    """Reads a solver state of either format. Raises SnapshotError for a damaged file."""
+    name = os.fspath(path)
+    if not weights.is_hdf5(name):
+        read = wire.read_state(name)
+        return State(read.iter, read.learned_net, read.current_step, list(read.history))
+    import h5py
+
+    try:
+        with h5py.File(name, "r") as file:
+            learned = file["learned_net"][()]
+            history = file["history"]
+            return State(
+                int(np.asarray(file["iter"][()]).item()),
+                learned.decode() if isinstance(learned, bytes) else str(learned),
+                int(np.asarray(file["current_step"][()]).item()),
+                [history[str(i)][...] for i in range(len(history))],
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise SnapshotError(f"{name}: damaged solver state: {error}") from error
+
+
+def find_model(state_path: Path, learned_net: str) -> Path:
+    """The weights that a solver state goes with: as it says, or beside it."""
+    named = Path(learned_net)
+    candidates = [named, state_path.parent / named.name]
+    match = STATE.match(state_path.name)
+    if match:
+        candidates.append(state_path.parent / f"{match['stem']}.caffemodel{match['hdf5'] or ''}")
+    for candidate in candidates:
+        if learned_net and candidate.is_file() or candidate is candidates[-1] and candidate.is_file():
+            return candidate
+    raise SnapshotError(
+        f'{state_path}: its weights "{learned_net}" are not there, nor beside it in "{state_path.parent}".'
+        " Put the caffemodel beside the solverstate"
+    )
+
+
+def state_of(path: str | os.PathLike[str]) -> Path:
+    """The solver state that a user means, who may have named the caffemodel or the sidecar of a snapshot."""
+    given = Path(path)
+    name = given.name
+    for ending, state in ((".caffemodel", ".solverstate"), (".caffemodel.h5", ".solverstate.h5")):
+        if name.endswith(ending):
+            partner = given.with_name(name[: -len(ending)] + state)
+            if not partner.is_file():
+                raise SnapshotError(
+                    f'{given} holds weights, and its solver state {partner} is not there. To start from the weights alone,'
+                    f" use --weights {given}"
+                )
+            return partner
+    if name.endswith(".resume.json"):
+        stem = name[: -len(".resume.json")]
+        for hdf5 in (False, True):
+            partner = Names.of(given.with_name(stem), hdf5).state
+            if partner.is_file():
+                return partner
+    if not given.is_file():
+        raise SnapshotError(f"there is no snapshot {given}")
+    return given
+
+
+def read_sidecar(state_path: Path) -> dict[str, Any] | None:
+    """What was remembered beside a solver state, or None where there is no such file."""
+    match = STATE.match(state_path.name)
+    if not match:
+        return None
+    path = state_path.with_name(f"{match['stem']}.resume.json")
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+        if record["version"] != VERSION:
+            raise SnapshotError(f"{path}: version {record['version']} of the sidecar; this LayerForge reads version {VERSION}")
+        return dict(record)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"{path}: damaged: {error}. Delete it to resume without the position in the data") from error
+
+
+def newest(prefix: str) -> Path | None:
+    """The newest good snapshot under a prefix: the highest iteration whose files are whole. None where there is none.
+
+    One without a sidecar (Caffe's) counts as good if both its files can be read.
+    """
+    folder = Path(prefix).parent
+    start = Path(prefix).name + "_iter_"
+    found = []
+    if folder.is_dir():
+        for path in folder.iterdir():
+            match = STATE.match(path.name)
+            if match and path.name.startswith(start) and path.name[len(start) :].split(".")[0].isdigit():
+                found.append((int(match["iter"]), path))
+    for _, path in sorted(found, reverse=True):
+        if is_good(path):
+            return path
+    return None
+
+
+def is_good(state_path: Path) -> bool:
+    """Whether a snapshot's files are there and whole."""
+    try:
+        record = read_sidecar(state_path)
+        if record is None:
+            find_model(state_path, read_state(state_path).learned_net)
+            return True
+        return all(_checksum(state_path.with_name(name)) == known for name, known in record["files"].items())
+    except (SnapshotError, OSError):
+        return False
+
+
+def _checksum(path: Path) -> dict[str, int]:
+    """Size in bytes and CRC-32 of a file."""
+    crc = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            crc = zlib.crc32(chunk, crc)
+    return {"size": path.stat().st_size, "crc32": crc}

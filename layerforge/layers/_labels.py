@@ -1,0 +1,62 @@
+"""Labels: one number for each row of scores, which names its class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..blob import Shape, View
+from ..errors import DataError
+from ..layer import Layer, count
+
+SHARES = 1024  # into how many sums the rows are divided at most, so that all threads have work
+
+
+def rows(scores: Shape, axis: int) -> tuple[int, int, int]:
+    """Scores as (outer, classes, inner): the classes along ``axis``, a row of them for each outer and inner position."""
+    return count(scores, 0, axis), scores[axis], count(scores, axis + 1)
+
+
+def shares(rows: int) -> int:
+    """How many sums the rows are divided into: a function of their number alone, whatever the threads."""
+    return max(1, min(SHARES, rows))
+
+
+def require_shape(layer: Layer, scores: Shape, labels: Shape, axis: int) -> None:
+    """Raises ShapeError unless there is a class, and one label for each row of scores."""
+    outer, classes, inner = rows(scores, axis)
+    layer.require(classes > 0, f"{layer.describe(0)} has no classes along axis {axis}", "bottom", 0)
+    layer.require(
+        count(labels) == outer * inner,
+        f"{layer.describe(1)} must hold {outer * inner} labels, one for each row of {layer.describe(0)} along axis {axis},"
+        f" not {count(labels)}",
+        "bottom",
+        1,
+    )
+
+
+def check(layer: Layer, labels: View, classes: int, ignored: int | None = None) -> None:
+    """Raises DataError for the first label that is neither a class nor the one to ignore.
+
+    This takes several passes over the labels. The kernels make the loss or accuracy NaN if there is such a label, so a
+    layer looks only then.
+    """
+    values = layer.device.to_numpy(labels.data)
+    whole = np.trunc(values)
+    wrong = ~((whole >= 0) & (whole < classes))
+    if ignored is not None:
+        wrong &= whole != ignored
+    if not wrong.any():
+        return
+    at = tuple(int(n) for n in np.argwhere(wrong)[0])
+    where = f"item {at[0]}" if at else "the only item"
+    if len(at) > 1 and count(labels.shape, 1) > 1:
+        where += f", at {at}"
+    value = float(values[at])
+    text = f"{value:.0f}" if value == np.trunc(value) and abs(value) < 1e15 else f"{value:g}"
+    raise layer.error(
+        f'label {text} of {where} in bottom "{labels.name}" {labels.shape} must be one of the {classes} classes,'
+        f" 0 to {classes - 1}. Mend the data, score more classes, or name a label that does not count in ignore_label",
+        "bottom",
+        1,
+        kind=DataError,
+    )

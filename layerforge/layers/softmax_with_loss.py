@@ -1,0 +1,123 @@
+"""SoftmaxWithLoss."""
+
+import math
+
+import numpy as np
+
+from ..errors import DefinitionError
+from ..kernels import Kernels
+from ..layer import Layer
+from . import _labels
+
+K = Kernels("labels.h")
+S = Kernels("softmax.h")
+
+MOST = -math.log(float(np.finfo(np.float32).tiny))  # Caffe takes no probability for smaller than FLT_MIN
+
+
+class SoftmaxWithLoss(Layer):
+    """Softmax and its multinomial logistic loss, -log p, in one: loss = sum over rows of -log(p of the label) / divisor.
+
+    Bottom 0: scores x, any rank; the classes lie along ``softmax_param.axis`` (default 1), and each position of the other
+    axes is a row. Bottom 1: labels, as many as rows, in any shape, each a class from 0 on; fractions are cut off. It gets
+    no gradient. Top 0: (). Top 1, if there is one: the probabilities p, of x's shape; its gradient is passed on.
+    dx = (p - [class is the label]) * dloss / divisor.
+
+    ``loss_param``: rows whose label is ``ignore_label`` do not count. ``normalization`` is the divisor: VALID (default), the
+    rows that count; FULL, all rows; BATCH_SIZE, the product of the axes before the classes; NONE, 1; PRE_FIXED,
+    ``pre_fixed_normalizer``. It is never less than 1, so the loss is 0 where no row counts. ``normalize`` is its older
+    spelling: true is VALID, false is BATCH_SIZE; normalization has precedence.
+
+    No probability counts as less than 2^-126, so a row's loss is at most 87.34, as in Caffe; the gradient is that of the
+    true probability. The sum is formed in double precision, in an order that the number of rows alone decides.
+    NaN in x is NaN in the loss.
+
+    Raises DataError for a label that is no class, with its item and value; ShapeError for an axis that x does not have and
+    for a number of labels that is not that of the rows.
+    """
+
+    bottoms = 2
+    tops = (1, 2)
+    loss = True
+    differentiable = (True, False)
+    Options = "softmax_param"
+
+    def setup(self, x, label):
+        loss = self.param.loss_param
+        self.ignored = loss.ignore_label if loss.HasField("ignore_label") else None
+        mode = type(loss).NormalizationMode.Name(loss.normalization)
+        if loss.HasField("normalize") and not loss.HasField("normalization"):
+            mode = "VALID" if loss.normalize else "BATCH_SIZE"
+        self.normalization = mode
+        for field in ("label_smoothing", "weight_by_label_freqs", "class_weighting"):
+            if getattr(loss, field):
+                message = f"{field}: only forks of Caffe weigh the loss in this way; take the line out"
+                raise self.error(message, "loss_param", field, kind=DefinitionError)
+
+    def rows(self, x):
+        return _labels.rows(x, self.axis(self.options.axis, len(x)))
+
+    def top_shapes(self, x, label):
+        _labels.require_shape(self, x, label, self.axis(self.options.axis, len(x)))
+        return [(), x][: max(1, len(self.param.top))]
+
+    def state_shapes(self, x, label):
+        outer, _, inner = self.rows(x)
+        each = ((outer * inner,), self.dtype)
+        return {"maximum": each, "total": each, "divisor": ((1,), self.dtype)}
+
+    def scratch_size(self, x, label):
+        outer, _, inner = self.rows(x)
+        return outer * inner + 2 * _labels.shares(outer * inner)
+
+    def divisor(self, outer, inner):
+        """What the sum of all rows is divided by; -1 if that is the number of rows that count."""
+        fixed = max(0, self.param.loss_param.pre_fixed_normalizer)
+        return {"VALID": -1, "FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1, "PRE_FIXED": fixed}[
+            self.normalization
+        ]
+
+    def forward(self, bottom, top):
+        x, label = bottom
+        loss = top[0]
+        outer, channels, inner = self.rows(x.shape)
+        n, shares = outer * inner, _labels.shares(outer * inner)
+        maximum, total, divisor = self.state["maximum"], self.state["total"], self.state["divisor"]
+        value, sums, counted = np.split(self.scratch[: n + 2 * shares], (n, n + shares))
+        ignore = (self.ignored is not None, self.ignored or 0)
+        S.softmax_statistics(x.data, maximum, total, channels, inner)
+        K.softmax_loss_rows(x.data, label.data, maximum, total, value, channels, inner, *ignore, MOST)
+        K.share_of_rows(value, sums, counted, n, shares)
+        K.mean_of_rows(sums, counted, loss.data, divisor, shares, self.divisor(outer, inner))
+        if len(top) > 1:
+            S.softmax_forward(x.data, maximum, total, top[1].data, channels, inner)
+        if math.isnan(self.device.to_numpy(loss.data)):
+            _labels.check(self, label, channels, self.ignored)
+
+    def backward(self, bottom, top):
+        x, label = bottom
+        loss, *probability = top
+        if not x.needs_diff:
+            return
+        outer, channels, inner = self.rows(x.shape)
+        add = False
+        for p in probability:
+            if p.needs_diff:
+                dot = self.scratch[: outer * inner]
+                S.softmax_dot(p.data, p.diff, dot, channels, inner)
+                S.softmax_backward(p.data, p.diff, dot, x.diff, channels, inner)
+                add = True
+        K.softmax_loss_backward(
+            x.data,
+            label.data,
+            self.state["maximum"],
+            self.state["total"],
+            loss.diff,
+            self.state["divisor"],
+            x.diff,
+            channels,
+            inner,
+            self.ignored is not None,
+            self.ignored or 0,
+            add,
+        )

@@ -90,10 +90,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         net, weights = str(ROOT / "nets/alexnet_deploy.prototxt"), os.path.join(folder, "alexnet.caffemodel")
-        train = python(
-            CLI, "train", "--solver", "nets/lenet_solver.prototxt", "--max-iter", "1", "--set", "test_initialization=false",
-            "--set", f"snapshot_prefix={folder}/lenet",
-        )  # fmt: skip
+        train = python(CLI, "train", "--solver", "nets/lenet_solver.prototxt", "--max-iter", "1")
+        train += ["--set", "test_initialization=false", "--set", f"snapshot_prefix={folder}/lenet"]
         rows = [
             ("python, doing nothing", median(wall, python("pass")), ""),
             ("import layerforge", median(lambda: floats(python(IMPORT))[0]), ""),

@@ -1,7 +1,7 @@
 """Blobs, the arrays that flow between layers, and parameters, the arrays that are learnt.
 
-A blob is an n-d array ``data`` with its gradient ``diff``. There are three faces of it: what a layer gets (`View`), what
-a user of the net gets (`Blob`, pycaffe's), and what a layer owns (`Parameter`).
+A blob is an n-d array ``data`` with its gradient ``diff``. There are three faces of it: what a layer gets (`View`),
+what a user of the net gets (`Blob`, pycaffe's), and what a layer owns (`Parameter`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class View(Dimensions):
         self.resize: Callable[[View, Shape], None] | None = None
 
     def reshape(self, *shape: int) -> None:
-        """Gives a top another shape, from within the forward of a layer with ``dynamic = True``; every layer below follows.
+        """Gives a top another shape, from within the forward of a layer with ``dynamic = True``; every layer below
+        follows.
 
         ``data`` is another array afterwards. Raises ShapeError for the tops of other layers.
         """
@@ -84,8 +85,8 @@ class View(Dimensions):
 class Blob(Dimensions):
     """A blob as a user of the net sees it, with pycaffe's attributes.
 
-    ``data`` and ``diff`` are numpy arrays that may be read and written. On a net that reuses memory, the first look at a
-    blob whose memory has passed to another one computes its values again and keeps them from then on.
+    ``data`` and ``diff`` are numpy arrays that may be read and written. On a net that reuses memory, the first look at
+    a blob whose memory has passed to another one computes its values again and keeps them from then on.
     """
 
     __slots__ = ("name", "shape", "_access", "_reshaped")
@@ -116,9 +117,9 @@ class Blob(Dimensions):
 class Parameter(Dimensions):
     """An array that a layer learns, or keeps (the mean of a BatchNorm).
 
-    ``lr_mult`` and ``decay_mult`` scale the solver's learning rate and weight decay; ``needs_diff`` says whether backward
-    adds to its diff. Parameters of one net lie one behind the other in flat arenas; two layers that share a parameter by
-    name hold the same arrays.
+    ``lr_mult`` and ``decay_mult`` scale the solver's learning rate and weight decay; ``needs_diff`` says whether
+    backward adds to its diff. Parameters of one net lie one behind the other in flat arenas; two layers that share a
+    parameter by name hold the same arrays.
     """
 
     def __init__(self, name: str, shape: Shape, filler: Any = None):
@@ -149,7 +150,9 @@ class Parameter(Dimensions):
         """Gives the parameter another shape of the same count."""
         shape = tuple(int(n) for n in shape)
         if math.prod(shape) != self.count:
-            raise ShapeError(f"parameter {self.name!r} of shape {self.shape} cannot take shape {shape}: the counts differ")
+            raise ShapeError(
+                f"parameter {self.name!r} of shape {self.shape} cannot take shape {shape}: the counts differ"
+            )
         self.shape = shape
         self.data = self.data.reshape(shape)
         if self._diff is not None:

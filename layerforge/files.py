@@ -56,7 +56,7 @@ def not_written(path: Path, error: OSError) -> SnapshotError:
     elif error.errno in (errno.ENOENT, errno.ENOTDIR):
         remedy = f'there is no folder "{path.parent}". Make it, or choose another snapshot_prefix'
     elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        remedy = f'the folder "{path.parent}" cannot be written to. Choose another snapshot_prefix, or change its permissions'
+        remedy = f'the folder "{path.parent}" cannot be written to. Choose another snapshot_prefix, or change that'
     else:
         remedy = f"{os.strerror(error.errno) if error.errno else error}"
     return SnapshotError(f"cannot write {path}: {remedy}")

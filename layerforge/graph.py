@@ -237,7 +237,7 @@ def needs_backward(links: Sequence[Links], force: bool = False) -> list[Flow]:
 
     for link, flow in zip(links, flows, strict=True):
         if force and link.differentiable:
-            flow.runs = True
+            flow.runs = bool(link.bottoms) or link.learns
             flow.bottoms = [flow.bottoms[i] or link.allows[i] for i in range(len(link.bottoms))]
         flow.runs = flow.runs and link.differentiable
     return flows

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,13 +27,13 @@ registry: dict[str, type[Layer]] = {}
 class Layer:
     """One step of a net: tops = f(bottoms), and the gradient of that.
 
-    A subclass answers up to four questions. `setup` makes the parameters; `top_shapes`, a pure function, infers the shape
-    of every top; `forward` computes tops from bottoms; `backward` overwrites the diffs of the bottoms and adds to those of
-    the parameters. Bottoms and tops arrive as views: ``x.data`` and ``x.diff`` are plain arrays on the layer's device.
-    Neither direction may allocate: scratch and state are declared by `scratch_size` and `state_shapes`.
+    A subclass answers up to four questions. `setup` makes the parameters; `top_shapes`, a pure function, infers the
+    shape of every top; `forward` computes tops from bottoms; `backward` overwrites the diffs of the bottoms and adds to
+    those of the parameters. Bottoms and tops arrive as views: ``x.data`` and ``x.diff`` are plain arrays on the
+    layer's device. Neither direction may allocate: scratch and state are declared by `scratch_size` and `state_shapes`.
 
-    A subclass with pycaffe's four methods (``setup``, ``reshape``, ``forward``, ``backward(top, propagate_down, bottom)``)
-    is a Python layer instead: a net finds it by ``type: "Python"`` and its module, and it is not registered.
+    A subclass with pycaffe's four methods (``setup``, ``reshape``, ``forward``, ``backward(top, propagate_down,
+    bottom)``) is a Python layer instead: a net finds it by ``type: "Python"`` and its module, and it is not registered.
     """
 
     type: ClassVar[str] = ""
@@ -157,7 +157,7 @@ class Layer:
         name = self.bottom_names[index] if index < len(self.bottom_names) else str(index)
         return f'bottom "{name}" {self.bottom_shapes[index]}'
 
-    def error(self, message: str, *field: Any, kind: type[LayerForgeError] = ShapeError) -> LayerForgeError:
+    def error(self, message: str, *field: Any, kind: Callable[..., LayerForgeError] = ShapeError) -> LayerForgeError:
         """An error about this layer, at the line of ``field``, a name within the layer's own options."""
         return kind(f"{self.title}: {message}", self.place(*field))
 

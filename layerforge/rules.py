@@ -70,14 +70,22 @@ class Rule:
 class SGD(Rule):
     """Stochastic gradient descent with momentum, the learning rate inside the velocity: v = m v + r g ; w = w - v.
 
-    g is the mean diff plus decay * w (L2) or decay * sign(w) (L1); r is the rate times the parameter's lr_mult. Polyak 1964;
-    in this form Krizhevsky et al., NIPS 2012.
+    g is the mean diff plus decay * w (L2) or decay * sign(w) (L1); r is the rate times the parameter's lr_mult. Polyak
+    1964; in this form Krizhevsky et al., NIPS 2012.
     """
 
     def sweep(self, rate: float, scale: float, iteration: int) -> None:
         arena = self.net.arena
         K.sgd(
-            arena.data, arena.diff, arena.history[0], self.rates, self.decays, rate, self.solver.momentum, scale, self.l1
+            arena.data,
+            arena.diff,
+            arena.history[0],
+            self.rates,
+            self.decays,
+            rate,
+            self.solver.momentum,
+            scale,
+            self.l1,
         )
 
 

@@ -127,7 +127,7 @@ def find_model(state_path: Path, learned_net: str) -> Path:
     if match:
         candidates.append(state_path.parent / f"{match['stem']}.caffemodel{match['hdf5'] or ''}")
     for candidate in candidates:
-        if learned_net and candidate.is_file() or candidate is candidates[-1] and candidate.is_file():
+        if (learned_net and candidate.is_file()) or (candidate is candidates[-1] and candidate.is_file()):
             return candidate
     raise SnapshotError(
         f'{state_path}: its weights "{learned_net}" are not there, nor beside it in "{state_path.parent}".'
@@ -144,7 +144,8 @@ def state_of(path: str | os.PathLike[str]) -> Path:
             partner = given.with_name(name[: -len(ending)] + state)
             if not partner.is_file():
                 raise SnapshotError(
-                    f'{given} holds weights, and its solver state {partner} is not there. To start from the weights alone,'
+                    f"{given} holds weights, and its solver state {partner} is not there. To start from the weights"
+                    f" alone,"
                     f" use --weights {given}"
                 )
             return partner
@@ -170,10 +171,14 @@ def read_sidecar(state_path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_bytes())
         if record["version"] != VERSION:
-            raise SnapshotError(f"{path}: version {record['version']} of the sidecar; this LayerForge reads version {VERSION}")
+            raise SnapshotError(
+                f"{path}: version {record['version']} of the sidecar; this LayerForge reads version {VERSION}"
+            )
         return dict(record)
     except (ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"{path}: damaged: {error}. Delete it to resume without the position in the data") from error
+        raise SnapshotError(
+            f"{path}: damaged: {error}. Delete it to resume without the position in the data"
+        ) from error
 
 
 def newest(prefix: str) -> Path | None:

@@ -30,8 +30,9 @@ CONTINUE, STOP, SNAPSHOT = "none", "stop", "snapshot"
 class Solver:
     """Trains a net as a SolverParameter says.
 
-    ``definition`` is the path of a solver prototxt, a `schema.Definition` or a message. ``overrides`` are changes of its
-    fields, as of ``--set``. ``seed`` takes the place of `random_seed`; where neither is given, one is drawn and logged.
+    ``definition`` is the path of a solver prototxt, a `schema.Definition` or a message. ``overrides`` are changes of
+    its fields, as of ``--set``. ``seed`` takes the place of `random_seed`; where neither is given, one is drawn and
+    logged.
 
     `iter`, `net`, `test_nets`, `step`, `solve`, `restore` and `snapshot` are pycaffe's.
     """
@@ -95,7 +96,8 @@ class Solver:
             said = f"{' and '.join(given)} are given" if given else "none of them is given"
             problems.add(
                 DefinitionError(
-                    f"a solver names the net it trains by exactly one of net, net_param, train_net, train_net_param: {said}",
+                    f"a solver names the net it trains by exactly one of net, net_param, train_net, train_net_param:"
+                    f" {said}",
                     self._place(given[-1]) if given else self._place(),
                 )
             )
@@ -105,18 +107,22 @@ class Solver:
         if named and not shared and tests != named:
             problems.add(
                 DefinitionError(
-                    f"test_iter is given {tests} times for {named} test nets: give one for each", self._place("test_iter")
+                    f"test_iter is given {tests} times for {named} test nets: give one for each",
+                    self._place("test_iter"),
                 )
             )
         if shared and tests < named:
             problems.add(
                 DefinitionError(
-                    f"test_iter is given {tests} times for {named} test nets: give one for each", self._place("test_iter")
+                    f"test_iter is given {tests} times for {named} test nets: give one for each",
+                    self._place("test_iter"),
                 )
             )
         if tests and p.test_interval <= 0:
             problems.add(
-                DefinitionError("test_iter is given, but no test_interval: say how often to test", self._place("test_iter"))
+                DefinitionError(
+                    "test_iter is given, but no test_interval: say how often to test", self._place("test_iter")
+                )
             )
         if p.test_state and len(p.test_state) != tests:
             problems.add(
@@ -138,7 +144,9 @@ class Solver:
         path = value[index] if index is not None else value
         found = files.find(path, self.definition.file)
         if found is None:
-            raise DefinitionError(f'there is no net file "{path}"', self._place(field, *([] if index is None else [index])))
+            raise DefinitionError(
+                f'there is no net file "{path}"', self._place(field, *([] if index is None else [index]))
+            )
         return schema.read(found, "NetParameter")
 
     def _train_net(self) -> Net:
@@ -330,7 +338,8 @@ class Solver:
         place = found[0].definition.place() if found else None
         kept = f"; the last good snapshot is {self.last_snapshot.state}" if self.last_snapshot else ""
         raise NotFiniteError(
-            f"iteration {self.iter}: the loss is {loss:g}. {where}. Lower base_lr (the rate is {self.lr:g}), clip_gradients,"
+            f"iteration {self.iter}: the loss is {loss:g}. {where}. Lower base_lr (the rate is {self.lr:g}),"
+            f" clip_gradients,"
             f" or look for such values in the data{kept}",
             place,
         )

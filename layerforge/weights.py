@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import files, wire
 from .errors import SnapshotError, nearest
 
@@ -79,7 +77,9 @@ def load(net: Net, path: str | os.PathLike[str], *, strict: bool = False) -> Loa
                 net.device.from_numpy(parameter.data, array.reshape(parameter.shape))
     report.missing = [name for name in params if name not in set(report.loaded)]
     if strict and report.missing:
-        raise SnapshotError(f"{path}: it lacks the weights of {', '.join(report.missing)}, which strict loading asks for")
+        raise SnapshotError(
+            f"{path}: it lacks the weights of {', '.join(report.missing)}, which strict loading asks for"
+        )
     if not report.loaded and params:
         own = next(iter(params))
         like = nearest(own, report.unused)
@@ -105,7 +105,7 @@ def _match(net: Net, path: str, record: wire.LayerWeights, mine: list[Any]) -> l
             f"{path}: {title} has {len(mine)} parameters, the file has {len(record.blobs)} for it."
             " Rename the layer in the prototxt to leave its weights out"
         )
-    arrays = []
+    arrays: list[Any] = []
     for parameter, weights in zip(mine, record.blobs, strict=True):
         if weights is None:
             arrays.append(None)
@@ -117,7 +117,8 @@ def _match(net: Net, path: str, record: wire.LayerWeights, mine: list[Any]) -> l
             )
         if weights.data.size != parameter.count:
             raise SnapshotError(
-                f'{path}: {title}, parameter "{parameter.name}": shape {tuple(weights.shape)} has {parameter.count} values,'
+                f'{path}: {title}, parameter "{parameter.name}": shape {tuple(weights.shape)} has {parameter.count}'
+                f" values,"
                 f" the file holds {weights.data.size}: it is damaged"
             )
         arrays.append(weights.data)

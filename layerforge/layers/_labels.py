@@ -12,7 +12,7 @@ SHARES = 1024  # into how many sums the rows are divided at most, so that all th
 
 
 def rows(scores: Shape, axis: int) -> tuple[int, int, int]:
-    """Scores as (outer, classes, inner): the classes along ``axis``, a row of them for each outer and inner position."""
+    """Scores as (outer, classes, inner): a row of classes along ``axis`` for each outer and inner position."""
     return count(scores, 0, axis), scores[axis], count(scores, axis + 1)
 
 
@@ -27,8 +27,8 @@ def require_shape(layer: Layer, scores: Shape, labels: Shape, axis: int) -> None
     layer.require(classes > 0, f"{layer.describe(0)} has no classes along axis {axis}", "bottom", 0)
     layer.require(
         count(labels) == outer * inner,
-        f"{layer.describe(1)} must hold {outer * inner} labels, one for each row of {layer.describe(0)} along axis {axis},"
-        f" not {count(labels)}",
+        f"{layer.describe(1)} must hold {outer * inner} labels, not {count(labels)}: one for each row of"
+        f" {layer.describe(0)} along axis {axis}",
         "bottom",
         1,
     )

@@ -15,16 +15,16 @@ K = Kernels("labels.h")
 class Accuracy(Layer):
     """How often the label is among the ``top_k`` best scores: right rows / rows that count.
 
-    Bottom 0: scores, any rank; the classes lie along ``axis`` (default 1), and each position of the other axes is a row.
-    Bottom 1: labels, as many as rows, in any shape, each a class from 0 on; fractions are cut off. Top 0: (). Top 1, if
-    there is one: (classes,), the accuracy over the rows of each label, 0 for a label that has none. No gradient.
+    Bottom 0: scores, any rank; the classes lie along ``axis`` (default 1), and each position of the other axes is a
+    row. Bottom 1: labels, as many as rows, in any shape, each a class from 0 on; fractions are cut off. Top 0: (). Top
+    1, if there is one: (classes,), the accuracy over the rows of each label, 0 for a label that has none. No gradient.
 
     A row is right if fewer than top_k (default 1) other scores are as large as the label's, so a tie counts against the
-    label, as in Caffe; so does a NaN, which there counts for it. Rows whose label is ``ignore_label`` do not count; if no
-    row does, the accuracy is 0.
+    label, as in Caffe; so does a NaN, which there counts for it. Rows whose label is ``ignore_label`` do not count; if
+    no row does, the accuracy is 0.
 
-    Raises DataError for a label that is no class, with its item and value; ShapeError for an axis that the scores do not
-    have, for a number of labels that is not that of the rows, and for fewer classes than top_k.
+    Raises DataError for a label that is no class, with its item and value; ShapeError for an axis that the scores do
+    not have, for a number of labels that is not that of the rows, and for fewer classes than top_k.
     """
 
     bottoms = 2

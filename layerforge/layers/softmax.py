@@ -13,8 +13,8 @@ class Softmax(Layer):
     Bottom x and top y: one shape, any rank of 1 or more; they may be the same blob. ``axis`` (default 1) is the axis of
     the classes; a negative one counts from the back. dx = y * (dy - sum over k of y_k dy_k).
 
-    The largest score is taken off before exp, so nothing overflows; a NaN or +inf makes its whole row NaN. ``engine`` makes
-    no difference. Raises ShapeError for an axis that x does not have. Bridle, Neurocomputing, 1990.
+    The largest score is taken off before exp, so nothing overflows; a NaN or +inf makes its whole row NaN. ``engine``
+    makes no difference. Raises ShapeError for an axis that x does not have. Bridle, Neurocomputing, 1990.
     """
 
     in_place = True
@@ -34,15 +34,15 @@ class Softmax(Layer):
         (x,), (y,) = bottom, top
         outer, channels, inner = self.rows(x.shape)
         n = outer * inner
-        maximum, total = self.scratch[:n], self.scratch[n : 2 * n]
-        if channels:
+        if n * channels:
+            maximum, total = self.scratch[:n], self.scratch[n : 2 * n]
             K.softmax_statistics(x.data, maximum, total, channels, inner)
             K.softmax_forward(x.data, maximum, total, y.data, channels, inner)
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
         outer, channels, inner = self.rows(x.shape)
-        dot = self.scratch[: outer * inner]
-        if channels:
+        if outer * channels * inner:
+            dot = self.scratch[: outer * inner]
             K.softmax_dot(y.data, y.diff, dot, channels, inner)
             K.softmax_backward(y.data, y.diff, dot, x.diff, channels, inner)

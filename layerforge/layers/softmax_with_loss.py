@@ -16,24 +16,24 @@ MOST = -math.log(float(np.finfo(np.float32).tiny))  # Caffe takes no probability
 
 
 class SoftmaxWithLoss(Layer):
-    """Softmax and its multinomial logistic loss, -log p, in one: loss = sum over rows of -log(p of the label) / divisor.
+    """Softmax and the multinomial logistic loss in one: loss = sum over rows of -log(p of the label) / divisor.
 
-    Bottom 0: scores x, any rank; the classes lie along ``softmax_param.axis`` (default 1), and each position of the other
-    axes is a row. Bottom 1: labels, as many as rows, in any shape, each a class from 0 on; fractions are cut off. It gets
-    no gradient. Top 0: (). Top 1, if there is one: the probabilities p, of x's shape; its gradient is passed on.
-    dx = (p - [class is the label]) * dloss / divisor.
+    Bottom 0: scores x, any rank; the classes lie along ``softmax_param.axis`` (default 1), and each position of the
+    other axes is a row. Bottom 1: labels, as many as rows, in any shape, each a class from 0 on; fractions are cut off.
+    It gets no gradient. Top 0: (). Top 1, if there is one: the probabilities p, of x's shape; its gradient is passed
+    on. dx = (p - [class is the label]) * dloss / divisor.
 
-    ``loss_param``: rows whose label is ``ignore_label`` do not count. ``normalization`` is the divisor: VALID (default), the
-    rows that count; FULL, all rows; BATCH_SIZE, the product of the axes before the classes; NONE, 1; PRE_FIXED,
-    ``pre_fixed_normalizer``. It is never less than 1, so the loss is 0 where no row counts. ``normalize`` is its older
-    spelling: true is VALID, false is BATCH_SIZE; normalization has precedence.
+    ``loss_param``: rows whose label is ``ignore_label`` do not count. ``normalization`` is the divisor: VALID
+    (default), the rows that count; FULL, all rows; BATCH_SIZE, the product of the axes before the classes; NONE, 1;
+    PRE_FIXED, ``pre_fixed_normalizer``. It is never less than 1, so the loss is 0 where no row counts. ``normalize`` is
+    its older spelling: true is VALID, false is BATCH_SIZE; normalization has precedence.
 
-    No probability counts as less than 2^-126, so a row's loss is at most 87.34, as in Caffe; the gradient is that of the
-    true probability. The sum is formed in double precision, in an order that the number of rows alone decides.
-    NaN in x is NaN in the loss.
+    No probability counts as less than 2^-126, so a row's loss is at most 87.34, as in Caffe; the gradient is that of
+    the true probability. The sum is formed in double precision, in an order that the number of rows alone decides. NaN
+    in x is NaN in the loss.
 
-    Raises DataError for a label that is no class, with its item and value; ShapeError for an axis that x does not have and
-    for a number of labels that is not that of the rows.
+    Raises DataError for a label that is no class, with its item and value; ShapeError for an axis that x does not have
+    and for a number of labels that is not that of the rows.
     """
 
     bottoms = 2
@@ -100,24 +100,16 @@ class SoftmaxWithLoss(Layer):
         if not x.needs_diff:
             return
         outer, channels, inner = self.rows(x.shape)
-        add = False
-        for p in probability:
-            if p.needs_diff:
-                dot = self.scratch[: outer * inner]
-                S.softmax_dot(p.data, p.diff, dot, channels, inner)
-                S.softmax_backward(p.data, p.diff, dot, x.diff, channels, inner)
-                add = True
-        K.softmax_loss_backward(
-            x.data,
-            label.data,
-            self.state["maximum"],
-            self.state["total"],
-            loss.diff,
-            self.state["divisor"],
-            x.diff,
-            channels,
-            inner,
-            self.ignored is not None,
-            self.ignored or 0,
-            add,
-        )
+        flows = [p for p in probability if p.needs_diff]
+        for p in flows:
+            dot = self.scratch[: outer * inner]
+            S.softmax_dot(p.data, p.diff, dot, channels, inner)
+            S.softmax_backward(p.data, p.diff, dot, x.diff, channels, inner)
+        maximum, total, divisor = self.state["maximum"], self.state["total"], self.state["divisor"]
+        ignore = (self.ignored is not None, self.ignored or 0)
+        if loss.needs_diff:
+            K.softmax_loss_backward(
+                x.data, label.data, maximum, total, loss.diff, divisor, x.diff, channels, inner, *ignore, bool(flows)
+            )
+        elif not flows:
+            x.diff.fill(0)

@@ -1,0 +1,41 @@
+"""Dropout."""
+
+from ..errors import DefinitionError
+from ..kernels import Kernels
+from ..layer import TRAIN, Layer
+
+K = Kernels("dropout.h")
+
+
+class Dropout(Layer):
+    """y = x * mask / (1 - ratio) in TRAIN, each element of mask 0 with probability ratio, else 1; y = x in TEST.
+
+    Bottom x and top y: one shape, any rank; they may be the same blob. The mask is a function of the layer's random key
+    and the element, so backward draws it again instead of keeping it, and float and double drop the same elements.
+    dropout_ratio is from 0 (y = x) to 1 (y = 0). Srivastava et al., JMLR 2014, scaled in training as in Caffe.
+    """
+
+    in_place = True
+
+    def setup(self, *bottom_shapes):
+        ratio = self.options.dropout_ratio
+        if not 0 <= ratio <= 1:
+            raise self.error(f"dropout_ratio: {ratio:g} must be from 0 to 1", "dropout_ratio", kind=DefinitionError)
+        self.threshold = min(round(ratio * 2**32), 2**32 - 1)  # an element is dropped if its 32 random bits are below
+        self.scale = 1 / (1 - ratio) if ratio < 1 else 0.0
+
+    def forward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        self.apply(x.data, y.data)
+
+    def backward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        self.apply(y.diff, x.diff)
+
+    def apply(self, source, target):
+        """target = source * mask / (1 - ratio): the same in both directions, for the layer is linear in x."""
+        if self.phase == TRAIN:
+            blocks = (source.size + 3) // 4  # one draw makes four masks
+            K.dropout(source, target, source.size, self.threshold, self.scale, *self.random_key(), count=blocks)
+        elif target is not source:
+            target[...] = source

@@ -1,0 +1,81 @@
+"""Eltwise."""
+
+import numpy as np
+
+from ..errors import DefinitionError
+from ..kernels import Kernels
+from ..layer import Layer
+
+K = Kernels("eltwise.h")
+
+
+class Eltwise(Layer):
+    """Bottoms combined element by element: a weighted sum, a product or the largest.
+
+    SUM: y = c_0 x_0 + c_1 x_1 + ..., each c_k (``coeff``) 1 unless given; dx_k = c_k dy.
+    PROD: y = x_0 x_1 ...; dx_k = dy times the others, or dy * y / x_k with ``stable_prod_grad: false``, which is
+    quicker for many bottoms but NaN where x_k is 0.
+    MAX: y = max x_k; the gradient goes to the largest alone. As in Caffe, the second of the first two wins a tie
+    between them, and the earlier bottom any other. A NaN in any bottom is NaN in the top.
+
+    Bottoms: two or more, all of one shape, any rank; the top has it too. Raises ShapeError where shapes differ,
+    DefinitionError for coeff with another operation than SUM, or not one for each bottom.
+    """
+
+    bottoms = (2, None)
+
+    def setup(self, *bottom_shapes):
+        options = self.options
+        self.operation = type(options).EltwiseOp.Name(options.operation)
+        given = list(options.coeff)
+        if given and self.operation != "SUM":
+            message = f"coeff: is for operation SUM, not for {self.operation}"
+            raise self.error(message, "coeff", kind=DefinitionError)
+        if given and len(given) != len(bottom_shapes):
+            message = f"coeff: is given {len(given)} times for {len(bottom_shapes)} bottoms: give one for each, or none"
+            raise self.error(message, "coeff", kind=DefinitionError)
+        self.coefficients = given or [1.0] * len(bottom_shapes)
+
+    def top_shapes(self, *bottom_shapes):
+        for i, shape in enumerate(bottom_shapes):
+            message = f"{self.describe(i)} must have the shape of {self.describe(0)}"
+            self.require(shape == bottom_shapes[0], message, "bottom", i)
+        return [bottom_shapes[0]]
+
+    def state_shapes(self, *bottom_shapes):
+        return {"winner": (bottom_shapes[0], np.int32)} if self.operation == "MAX" else {}
+
+    def forward(self, bottom, top):
+        (y,) = top
+        first, second, *others = (x.data for x in bottom)
+        if self.operation == "SUM":
+            c0, c1, *coefficients = self.coefficients
+            K.sum(first, second, y.data, c0, c1)
+            for x, c in zip(others, coefficients, strict=True):
+                K.sum(y.data, x, y.data, 1, c)
+        elif self.operation == "PROD":
+            K.product(first, second, y.data)
+            for x in others:
+                K.product(y.data, x, y.data)
+        else:
+            winner = self.state["winner"]
+            K.larger(first, second, y.data, winner)
+            for k, x in enumerate(others, start=2):
+                K.larger_still(x, y.data, winner, k)
+
+    def backward(self, bottom, top):
+        (y,) = top
+        for k, x in enumerate(bottom):
+            if not x.needs_diff:
+                continue
+            if self.operation == "SUM":
+                K.scale(y.diff, x.diff, self.coefficients[k])
+            elif self.operation == "MAX":
+                K.won(self.state["winner"], y.diff, x.diff, k)
+            elif self.options.stable_prod_grad:
+                factor = y.diff
+                for other in (*bottom[:k], *bottom[k + 1 :]):
+                    K.product(factor, other.data, x.diff)
+                    factor = x.diff
+            else:
+                K.product_without(y.diff, y.data, x.data, x.diff)

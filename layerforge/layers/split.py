@@ -1,0 +1,28 @@
+"""Split."""
+
+from ..kernels import Kernels
+from ..layer import Layer
+
+K = Kernels("eltwise.h")
+
+
+class Split(Layer):
+    """Copies of a blob for its readers, y_k = x; nets insert it wherever a blob is read more than once.
+
+    Bottom x and every top y_k: one shape, any rank. All share one array: nothing is copied. The gradient of x is the
+    sum of the tops' gradients; a top that nobody differentiates counts as 0.
+    """
+
+    tops = (1, None)
+    shares_data = True
+
+    def backward(self, bottom, top):
+        (x,) = bottom
+        written = [y.diff for y in top if y.needs_diff]
+        if len(written) < 2:
+            x.diff[...] = written[0] if written else 0
+            return
+        first, second, *others = written
+        K.add(first, second, x.diff)
+        for diff in others:
+            K.add(x.diff, diff, x.diff)

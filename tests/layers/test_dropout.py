@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from layerforge import random
+from layerforge.errors import DefinitionError
+from layerforge.layer import TEST, TRAIN
+from layerforge.testing import Bench, check_layer
+
+
+@pytest.mark.parametrize("ratio", [0, 0.25, 0.5, 1])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (7,), (64, 33)])
+def test_dropout(ratio, shape):
+    # Of one NaN alone the mask decides whether it is seen; the harness then sets all of the bottom to NaN.
+    options = f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}'
+    check_layer(options, [shape], lambda x: x, in_place=True, phase=TEST)
+    if ratio < 1:
+        check_layer(options, [shape], in_place=True)
+
+
+def test_ratio_0_keeps_all_and_ratio_1_nothing():
+    x = np.arange(1, 8)
+    for ratio, expected in ((0, x), (1, 0 * x)):
+        bench = Bench(f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}', [x.shape])
+        (y,) = bench.forward([x], {})
+        (dx,), _ = bench.backward([x])
+        assert y.tolist() == dx.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_mask_is_the_generator_s_at_the_layer_s_key(dtype):
+    bench = Bench('type: "Dropout" dropout_param { dropout_ratio: 0.3 }', [(5, 7)], dtype=dtype, seed=4)
+    for bench.layer.step in (0, 1, 2**33):
+        (y,) = bench.forward([np.ones((5, 7))], {})
+        kept = random.philox(*bench.layer.random_key(), 35).reshape(5, 7) >= round(np.float32(0.3) * 2.0**32)
+        np.testing.assert_allclose(y, np.where(kept, 1 / 0.7, 0), rtol=1e-6)
+        (dx,), _ = bench.backward([np.ones((5, 7))])
+        assert (dx == y).all()
+
+
+def test_the_mask_changes_with_step_seed_and_name():
+    masks = []
+    for name, seed, step in (("a", 1, 0), ("a", 1, 1), ("a", 2, 0), ("b", 1, 0)):
+        bench = Bench(f'name: "{name}" type: "Dropout"', [(1000,)], seed=seed)
+        bench.layer.step = step
+        masks.append(bench.forward([np.ones(1000)], {})[0] > 0)
+    for i, one in enumerate(masks):
+        for other in masks[:i]:
+            # As many agree as of independent coins, within 5 sigma.
+            assert abs((one == other).sum() - 500) < 5 * np.sqrt(250)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
+def test_the_share_dropped_and_the_mean(ratio):
+    count = 200_000
+    bench = Bench(f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}', [(count,)], seed=3)
+    (y,) = bench.forward([np.ones(count)], {})
+    sigma = np.sqrt(ratio * (1 - ratio) / count)
+    assert abs((y == 0).mean() - ratio) < 5 * sigma
+    assert abs(y.mean() - 1) < 5 * sigma / (1 - ratio)
+
+
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+def test_a_ratio_that_is_none(phase):
+    with pytest.raises(DefinitionError) as caught:
+        Bench('type: "Dropout"\ndropout_param { dropout_ratio: 1.5 }', [(2,)], phase=phase)
+    assert str(caught.value) == '<text>:2:17: layer "dropout" (Dropout): dropout_ratio: 1.5 must be from 0 to 1'

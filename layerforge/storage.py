@@ -47,7 +47,10 @@ class Storage:
         self.segments = [(at, p.count, p) for at, p in zip(offsets, own, strict=True)]
         self.data = net.device.zeros((total,), net.dtype)
         for at, size, parameter in self.segments:
+            given = parameter.data  # by a pycaffe layer, in its setup
             parameter.data = self.data[at : at + size].reshape(parameter.shape)
+            if given is not None:
+                net.device.from_numpy(parameter.data, given)
         for parameter in net.owned:
             parameter.allocate_diff = self.parameter_diffs
         if share_with is not None:

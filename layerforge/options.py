@@ -181,4 +181,4 @@ def to_dataclass(cls: type, message: Any) -> Any:
 def _python(kind: Any, of: Any, value: Any) -> Any:
     if of.enum_type is not None:
         return of.enum_type.values_by_number[value].name
-    return to_dataclass(kind, value) if dataclasses.is_dataclass(kind) else value
+    return to_dataclass(typing.cast(type, kind), value) if dataclasses.is_dataclass(kind) else value

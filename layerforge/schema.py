@@ -179,24 +179,23 @@ class Definition:
         """All messages of a repeated field."""
         return [self.child(name, index) for index in range(len(getattr(self.message, name)))]
 
-    def with_children(self, name: str, children: Iterable[Definition]) -> Definition:
-        """A copy whose repeated field has these messages instead, which keep their places."""
+    def with_children(self, name: str, children: Iterable[Definition], without: Iterable[str] = ()) -> Definition:
+        """A copy whose repeated field has these messages instead, which keep their places; ``without`` other fields."""
         children = list(children)
         new = type(self.message)()
+        new.CopyFrom(self.message)
         node = Node(self.node.source, self.node.offset)
-        node.fields = {key: entries for key, entries in self.node.fields.items() if key != name}
-        for field, value in self.message.ListFields():
-            if field.name == name:
-                continue
-            if is_repeated(field):
-                getattr(new, field.name).MergeFrom(value)
-            elif field.message_type is not None:
-                getattr(new, field.name).CopyFrom(value)
-            else:
-                setattr(new, field.name, value)
+        node.fields = dict(self.node.fields)
+        for gone in (name, *without):
+            new.ClearField(gone)
+            node.fields.pop(gone, None)
         getattr(new, name).extend(child.message for child in children)
         node.fields[name] = [child.node for child in children]
         return Definition(new, node)
+
+    def replace(self, message: Any) -> Definition:
+        """Another message at the same places."""
+        return Definition(message, self.node)
 
     def today(self) -> Definition:
         """The same definition with a message of today's class: see `current`."""

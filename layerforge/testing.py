@@ -219,6 +219,7 @@ class Bench:
             if not in_place or y is not self.bottom[0]:
                 y.data = self.bottom[0].data.reshape(y.shape) if made.shares_data else self.array(y.shape)
                 y.diff = self.bottom[0].diff.reshape(y.shape) if made.shares_diff else self.array(y.shape)
+            y.resize = self.resize if made.dynamic else None
         for i, x in enumerate(self.bottom):
             x.needs_diff = made.allows_diff(i)
         for parameter in made.blobs:
@@ -228,6 +229,11 @@ class Bench:
             made.state[name] = self.device.zeros(tuple(shape), kind)
         size = made.scratch_size(*bottom_shapes)
         made.scratch = self.array((size,)) if size else None
+
+    def resize(self, view: View, shape: Shape) -> None:
+        """Gives the top of a dynamic layer another shape."""
+        view.shape = shape
+        view.data, view.diff = self.array(shape), self.array(shape)
 
     def array(self, shape: Shape) -> Any:
         """An array full of NaN."""

@@ -1,0 +1,224 @@
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import layerforge
+from layerforge.errors import DefinitionError
+from layerforge.layer import TEST, TRAIN
+from layerforge.testing import Bench, check_gradient
+
+# As pycaffe's users write them, but for the name of the package.
+MODULE = """
+import numpy as np
+import layerforge as caffe
+
+
+class EuclideanLossLayer(caffe.Layer):
+
+    def setup(self, bottom, top):
+        if len(bottom) != 2:
+            raise Exception("Need two inputs to compute distance.")
+
+    def reshape(self, bottom, top):
+        if bottom[0].count != bottom[1].count:
+            raise Exception("Inputs must have the same dimension.")
+        self.diff = np.zeros_like(bottom[0].data, dtype=np.float64)
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        self.diff[...] = bottom[0].data - bottom[1].data
+        top[0].data[...] = np.sum(self.diff**2) / bottom[0].num / 2.
+
+    def backward(self, top, propagate_down, bottom):
+        for i in range(2):
+            if not propagate_down[i]:
+                continue
+            if i == 0:
+                sign = 1
+            else:
+                sign = -1
+            bottom[i].diff[...] = sign * self.diff / bottom[i].num * top[0].diff
+
+
+class Scale(caffe.Layer):
+    def setup(self, bottom, top):
+        self.blobs.add_blob(1)
+        self.blobs[0].data[0] = eval(self.param_str)["value"]
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = self.blobs[0].data[0] * bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        self.blobs[0].diff[0] += np.sum(top[0].diff * bottom[0].data)
+        bottom[0].diff[...] = self.blobs[0].data[0] * top[0].diff
+
+
+class Phase(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape()
+    def forward(self, bottom, top): top[0].data[()] = self.phase
+    def backward(self, top, propagate_down, bottom): pass
+
+
+class Positive(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        found = bottom[0].data[bottom[0].data > 0]
+        top[0].reshape(*found.shape)
+        top[0].data[...] = found
+
+    def backward(self, top, propagate_down, bottom): pass
+
+
+class Broken(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape(1)
+    def forward(self, bottom, top): raise RuntimeError("mine")
+    def backward(self, top, propagate_down, bottom): raise KeyError("mine too")
+
+
+class Legacy(caffe.Layer):
+    def setup(self, bottom, top):
+        b = bottom[0]
+        assert (b.num, b.channels, b.height, b.width, b.count) == (2, 3, 4, 1, 24)
+        assert list(b.shape) == [2, 3, 4] and b.data.dtype == np.float32
+
+    def reshape(self, bottom, top):
+        top[0].reshape(bottom[0].num, bottom[0].count // bottom[0].num)
+
+    def forward(self, bottom, top):
+        top[0].data.flat = bottom[0].data.flat
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[0] = 1
+
+
+def function(): pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A current folder with the module `mine`."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] in ("mine", "other", "package")]:
+        del sys.modules[name]
+
+
+def definition(layer, module="mine", rest=""):
+    return f'name: "it" type: "Python" top: "y"\npython_param {{\nmodule: "{module}"\nlayer: "{layer}"\n{rest} }}'
+
+
+def test_a_loss(folder):
+    def expected(x, t):
+        return np.reshape(np.sum((x - t) ** 2) / 2 / len(x), 1)
+
+    check_gradient(definition("EuclideanLossLayer"), [(4, 3)] * 2)
+    bench = Bench(definition("EuclideanLossLayer"), [(4, 3)] * 2)
+    x, t = np.random.default_rng(0).standard_normal((2, 4, 3))
+    np.testing.assert_allclose(bench.forward([x, t], {})[0], expected(x, t))
+
+
+def test_parameters_and_param_str(folder):
+    text = definition("Scale", rest="param_str: \"{'value': 2.5}\"")
+    check_gradient(text, [(2, 3)])
+    bench = Bench(text, [(2, 3)])
+    assert [p.shape for p in bench.layer.blobs] == [(1,)]
+    assert (bench.forward([np.ones((2, 3))], {"0": [4]})[0] == 4).all()
+    bench.bottom[0].needs_diff, bench.bottom[0].diff = False, None
+    assert bench.backward([np.ones((2, 3))])[1]["0"] == 6
+
+
+def test_phase(folder):
+    for phase in (TRAIN, TEST):
+        assert Bench(definition("Phase"), [], phase=phase).forward([], {})[0] == phase
+
+
+def test_a_top_that_takes_its_shape_in_forward(folder):
+    bench = Bench(definition("Positive"), [(4,)])
+    for values in ([-1, 2, 3, -4], [-1, -2, 3, -4], [1, 2, 3, 4]):
+        (y,) = bench.forward([values], {})
+        assert y.tolist() == [v for v in values if v > 0]
+
+
+def test_pycaffe_s_names_of_dimensions_and_a_diff_that_is_partly_written(folder):
+    bench = Bench(definition("Legacy"), [(2, 3, 4)], dtype=np.float32)
+    x = np.arange(24.0).reshape(2, 3, 4)
+    assert bench.forward([x], {})[0].tolist() == x.reshape(2, 12).tolist()
+    (dx,), _ = bench.backward([np.ones((2, 12))])
+    assert dx.tolist() == [[[1] * 4] * 3, [[0] * 4] * 3]
+
+
+def test_what_the_class_raises_reaches_the_caller(folder):
+    bench = Bench(definition("Broken"), [(1,)])
+    with pytest.raises(RuntimeError, match="^mine$"):
+        bench.forward([[1]], {})
+    with pytest.raises(KeyError, match="mine too"):
+        bench.backward([[1]])
+    with pytest.raises(Exception, match=r"^Need two inputs to compute distance\.$"):
+        Bench(definition("EuclideanLossLayer"), [(1,)])
+
+
+def test_the_module_may_lie_beside_the_prototxt_or_in_a_package(folder, monkeypatch):
+    (folder / "package").mkdir()
+    (folder / "package" / "other.py").write_text("import helper\n" + MODULE)
+    (folder / "package" / "helper.py").write_text("")
+    from layerforge import schema
+    from layerforge.layers.python import Python
+
+    path = list(sys.path)
+    made = schema.parse(definition("Phase", "other"), "LayerParameter", str(folder / "package" / "net.prototxt"))
+    layer = Python(made, TEST)
+    layer.setup()
+    assert layer.top_shapes() == [()]
+    assert sys.path == path
+    sys.modules.pop("helper")
+    del sys.modules["other"]
+    with pytest.raises(ModuleNotFoundError, match="No module named 'helper'"):
+        Bench(definition("Phase", "package.other"), [])
+
+
+def test_no_such_module(folder):
+    for name in ("nothere", "mine.nothere"):
+        with pytest.raises(DefinitionError) as caught:
+            Bench(definition("Scale", name), [(1,)])
+        assert str(caught.value) == (
+            f'<text>:3:1: layer "it" (Python): module: there is no Python module "{name}" in {os.getcwd()},'
+            " nor on PYTHONPATH"
+        )
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("Scales", 'layer: module "mine" ({file}) has no class "Scales". Did you mean "Scale"?'),
+        (
+            "function",
+            'layer: "function" of module "mine" must be a class derived from layerforge.Layer, with the methods setup,'
+            " reshape, forward and backward",
+        ),
+    ],
+)
+def test_no_such_class(folder, name, text):
+    with pytest.raises(DefinitionError) as caught:
+        Bench(definition(name), [(1,)])
+    assert str(caught.value) == f'<text>:4:1: layer "it" (Python): {text.format(file=folder / "mine.py")}'
+
+
+def test_it_is_not_registered():
+    from layerforge.layer import registry
+
+    class PycaffeLayer(layerforge.Layer):
+        def reshape(self, bottom, top):
+            pass
+
+    assert "PycaffeLayer" not in registry

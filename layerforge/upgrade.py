@@ -365,8 +365,8 @@ def _input_layer(definition: Definition, problems: Problems) -> Definition:
     elif dims and not shapes and len(dims) != 4 * inputs:
         problems.add(
             DefinitionError(
-                f"{inputs} input and {len(dims)} input_dim: there must be 4 input_dim for each input, {4 * inputs}"
-                " in all. For other than four axes, write input_shape { dim: ... }.",
+                f"{inputs} input and {len(dims)} input_dim: there must be 4 input_dim for each input,"
+                f" {4 * inputs} in all. For other than four axes, write input_shape {dim: ... }.",
                 definition.place("input_dim", len(dims) - 1),
             )
         )

@@ -1,0 +1,117 @@
+"""Records of a database: Caffe's Datum from bytes and back.
+
+Read once per image by every loading thread, so the common fields are taken straight from the bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError
+from .protobytes import BYTES, VARINT, Damage, fields, number_bytes, packed, signed, tag_bytes, unpacked, varint
+
+
+@dataclass(slots=True)
+class Datum:
+    """A record: (channels, height, width) of uint8 in ``data`` or float32 in ``float_data``, or an image file."""
+
+    channels: int = 0
+    height: int = 0
+    width: int = 0
+    data: bytes | memoryview = b""
+    label: int = 0
+    encoded: bool = False
+    float_data: np.ndarray | None = None
+
+
+def parse_datum(raw: Any) -> Datum:
+    """A record from its bytes. ``data`` is a view of them. Raises DataError if they are no Datum.
+
+    >>> parse_datum(datum_bytes(Datum(1, 1, 2, b"ab", label=7))).label
+    7
+    """
+    datum = Datum()
+    view = memoryview(raw)
+    end = len(raw)
+    at = 0
+    try:
+        while at < end:
+            tag = raw[at]
+            at += 1
+            if tag == 0x22:
+                length, at = varint(raw, at, end)
+                if at + length > end:
+                    raise Damage(at, f"its data of {length} bytes goes {at + length - end} beyond the end")
+                datum.data = view[at : at + length]
+                at += length
+                continue
+            if tag == 0x35:
+                values = unpacked(raw, "<f4", at, end)
+                datum.float_data = _appended(datum.float_data, values)
+                at += len(values) * 5 - 1
+                if at > end or not len(values):
+                    raise Damage(at, "a float is cut off")
+                continue
+            if tag & 7 == VARINT and tag < 128:
+                value = raw[at]
+                at += 1
+                if value > 127:
+                    value, at = varint(raw, at - 1, end)
+                number = tag >> 3
+                if number == 1:
+                    datum.channels = value
+                elif number == 2:
+                    datum.height = value
+                elif number == 3:
+                    datum.width = value
+                elif number == 5:
+                    datum.label = signed(value)
+                elif number == 7:
+                    datum.encoded = bool(value)
+                elif number in (0, 4, 6):
+                    raise Damage(at, "a field has another kind than Datum's")
+                continue
+            at = _other_field(datum, raw, at - 1, end)
+    except IndexError:
+        raise DataError(f"this is no Datum: its {end} bytes end within a field.") from None
+    except Damage as damage:
+        raise DataError(f"this is no Datum: damaged at byte {damage.offset} of {end}: {damage.why}.") from None
+    return datum
+
+
+def _other_field(datum: Datum, raw: Any, at: int, end: int) -> int:
+    """Packed floats, and fields that Datum does not have. Returns the position after the field."""
+    for number, kind, _, start, stop in fields(raw, at, end):
+        if number == 6 and kind == BYTES:
+            datum.float_data = _appended(datum.float_data, packed(raw, "<f4", start, stop))
+        elif number <= 7:
+            raise Damage(at, "a field has another kind than Datum's")
+        return stop
+    return end
+
+
+def _appended(old: np.ndarray | None, new: np.ndarray) -> np.ndarray:
+    return new if old is None else np.concatenate([old, new])
+
+
+def datum_bytes(datum: Datum) -> bytes:
+    """The bytes of a record, as Caffe writes them."""
+    parts = []
+    for number, size in ((1, datum.channels), (2, datum.height), (3, datum.width)):
+        if size or not datum.encoded:
+            parts.append(tag_bytes(number, VARINT) + number_bytes(size))
+    if len(datum.data):
+        parts += [b"\x22", number_bytes(len(datum.data)), bytes(datum.data)]
+    parts.append(b"\x28" + number_bytes(datum.label))
+    if datum.float_data is not None:
+        values = np.ascontiguousarray(datum.float_data, "<f4").reshape(-1)
+        rows = np.empty((values.size, 5), np.uint8)
+        rows[:, 0] = 0x35
+        rows[:, 1:] = values.view(np.uint8).reshape(-1, 4)
+        parts.append(rows.tobytes())
+    if datum.encoded or datum.float_data is None:
+        parts.append(b"\x38\x01" if datum.encoded else b"\x38\x00")
+    return b"".join(parts)

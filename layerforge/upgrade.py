@@ -231,8 +231,8 @@ def _without_padding(layers: Sequence[Definition], problems: Problems) -> list[D
             if kind not in ("conv", "pool") or len(message.bottom) != 1 or len(padding.message.bottom) != 1:
                 problems.add(
                     DefinitionError(
-                        f'layer "{name}" ({kind}) reads padding layer "{padding.message.layer.name}": only conv and pool'
-                        " with one bottom can, and the padding must have one bottom too.",
+                        f'layer "{name}" ({kind}) reads padding layer "{padding.message.layer.name}": only conv and'
+                        " pool with one bottom can, and the padding must have one bottom too.",
                         layer.place("bottom", index),
                     )
                 )
@@ -366,7 +366,7 @@ def _input_layer(definition: Definition, problems: Problems) -> Definition:
         problems.add(
             DefinitionError(
                 f"{inputs} input and {len(dims)} input_dim: there must be 4 input_dim for each input,"
-                f" {4 * inputs} in all. For other than four axes, write input_shape {dim: ... }.",
+                f" {4 * inputs} in all. For other than four axes, write input_shape {{ dim: ... }}.",
                 definition.place("input_dim", len(dims) - 1),
             )
         )

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import schema, upgrade
+from .datum import Datum, datum_bytes, parse_datum
 from .errors import DataError, LayerForgeError, SnapshotError
 from .protobytes import (
     BYTES,
@@ -35,6 +36,22 @@ from .protobytes import (
     unpacked,
     varint,
 )
+
+__all__ = [
+    "Datum",
+    "LayerWeights",
+    "SolverState",
+    "Weights",
+    "datum_bytes",
+    "parse_datum",
+    "read_blob",
+    "read_net",
+    "read_state",
+    "read_weights",
+    "write_blob",
+    "write_state",
+    "write_weights",
+]
 
 log = logging.getLogger(__name__)
 

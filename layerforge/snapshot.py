@@ -8,9 +8,12 @@ so that a snapshot cut short is told from a good one.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import re
+import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,11 +56,13 @@ class State:
 
 
 def write(solver: Solver) -> Names:
-    """Writes a snapshot of the solver as it stands, and returns the names of its files."""
+    """Writes a snapshot of the solver as it stands, and returns the names of its files.
+
+    Files of that name are replaced one by one. Meanwhile the old sidecar stands beside new files: their checksums
+    differ, unless a run repeats itself to the bit, and the snapshot does not pass for good.
+    """
     hdf5 = solver.param.snapshot_format == 0
     names = Names.of(f"{solver.snapshot_prefix}_iter_{solver.iter}", hdf5)
-    for path in (names.sidecar, names.state):  # the old ones speak of other weights
-        path.unlink(missing_ok=True)
     diff = solver.param.snapshot_diff
     if hdf5:
         weights.save_hdf5(solver.net, names.model, diff=diff)
@@ -179,6 +184,28 @@ def read_sidecar(state_path: Path) -> dict[str, Any] | None:
         raise SnapshotError(
             f"{path}: damaged: {error}. Delete it to resume without the position in the data"
         ) from error
+
+
+def check_whole(state_path: Path, record: dict[str, Any]) -> None:
+    """Compares the files of a snapshot with the checksums in its sidecar. Raises SnapshotError where they differ."""
+    for name, known in record["files"].items():
+        path = state_path.with_name(name)
+        found = _checksum(path) if path.is_file() else known  # a file that was moved is looked for elsewhere
+        if found != known:
+            raise SnapshotError(
+                f"{path}: damaged, or written by another run: it has {found['size']} bytes and checksum"
+                f" {found['crc32']:08x}, its sidecar says {known['size']} bytes and {known['crc32']:08x}."
+                " Use an older snapshot; --resume finds the newest good one"
+            )
+
+
+def clear_left_over(prefix: str, seconds: float = 600) -> None:
+    """Deletes what a run that was killed while it wrote a snapshot left behind, once it is so old."""
+    path = Path(prefix)
+    for part in path.parent.glob(f".{glob.escape(path.name)}_iter_*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > seconds:
+                part.unlink()
 
 
 def newest(prefix: str) -> Path | None:

@@ -11,6 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ log = logging.getLogger("layerforge.solver")
 
 #: What a signal or a callback may ask for between two iterations.
 CONTINUE, STOP, SNAPSHOT = "none", "stop", "snapshot"
+
+#: The fields by which a solver names or holds the net it trains.
+NET_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
 class Solver:
@@ -50,7 +54,7 @@ class Solver:
     ):
         self.definition = upgrade.solver(as_definition(definition, "SolverParameter"))
         self.param = self.definition.message
-        self._check()
+        check(self.definition).raise_any()
         random_seed = self.param.random_seed if seed is None else seed
         self.seed = choose_seed(random_seed)
         self._net_options: dict[str, Any] = {"device": device, "dtype": dtype, "reuse": reuse}
@@ -63,6 +67,7 @@ class Solver:
         self.requested: Callable[[], str] = lambda: CONTINUE  # asked between iterations, and between test batches
         self.observers: list[Any] = []
         self.last_snapshot: snapshot.Names | None = None
+        self.test_last = False  # test at the end of `solve`, whatever test_interval says
         self.net = self._train_net()
         self.net.arena.parameter_diffs()
         self.rule = rules.rule_class(self.definition)(self.param, self.net)
@@ -74,111 +79,20 @@ class Solver:
 
     # Building.
 
-    def _check(self) -> None:
-        problems = Problems()
-        policies.check(self.definition, problems)
-        try:
-            rules.rule_class(self.definition).check(self.definition, problems)
-        except DefinitionError as error:
-            problems.add(error)
-        p = self.param
-        kind = p.regularization_type
-        if kind not in ("L1", "L2"):
-            problems.add(
-                DefinitionError(
-                    f'unknown regularization_type "{kind}": there are L1 and L2', self._place("regularization_type")
-                )
-            )
-        if p.iter_size < 1:
-            problems.add(DefinitionError(f"iter_size: {p.iter_size} must be at least 1", self._place("iter_size")))
-        given = [name for name in ("net", "net_param", "train_net", "train_net_param") if p.HasField(name)]
-        if len(given) != 1:
-            said = f"{' and '.join(given)} are given" if given else "none of them is given"
-            problems.add(
-                DefinitionError(
-                    f"a solver names the net it trains by exactly one of net, net_param, train_net, train_net_param:"
-                    f" {said}",
-                    self._place(given[-1]) if given else self._place(),
-                )
-            )
-        named = len(p.test_net) + len(p.test_net_param)
-        shared = p.HasField("net") or p.HasField("net_param")
-        tests = len(p.test_iter)
-        if named and not shared and tests != named:
-            problems.add(
-                DefinitionError(
-                    f"test_iter is given {tests} times for {named} test nets: give one for each",
-                    self._place("test_iter"),
-                )
-            )
-        if shared and tests < named:
-            problems.add(
-                DefinitionError(
-                    f"test_iter is given {tests} times for {named} test nets: give one for each",
-                    self._place("test_iter"),
-                )
-            )
-        if tests and p.test_interval <= 0:
-            problems.add(
-                DefinitionError(
-                    "test_iter is given, but no test_interval: say how often to test", self._place("test_iter")
-                )
-            )
-        if p.test_state and len(p.test_state) != tests:
-            problems.add(
-                DefinitionError(
-                    f"test_state is given {len(p.test_state)} times for {tests} test nets: give one for each, or none",
-                    self._place("test_state"),
-                )
-            )
-        problems.raise_any()
-
     def _place(self, *field: Any) -> Place:
         return self.definition.place(*field)
 
-    def _source(self, field: str, index: int | None = None) -> schema.Definition:
-        """The net that a field names or holds."""
-        if field.endswith("_param"):
-            return self.definition.child(field, index if index is not None else 0)
-        value = getattr(self.param, field)
-        path = value[index] if index is not None else value
-        found = files.find(path, self.definition.file)
-        if found is None:
-            raise DefinitionError(
-                f'there is no net file "{path}"', self._place(field, *([] if index is None else [index]))
-            )
-        return schema.read(found, "NetParameter")
-
     def _train_net(self) -> Net:
-        field = next(f for f in ("net", "net_param", "train_net", "train_net_param") if self.param.HasField(f))
-        source = self._source(field)
-        state = self.param.train_state if self.param.HasField("train_state") else None
-        level = self._level or (state.level if state else 0)
-        stages = self._stages or (tuple(state.stage) if state else ())
-        return Net(source, TRAIN, level, stages, seed=self.seed, **self._net_options)
+        plan = net_plans(self.definition, self._level, self._stages)[0]
+        return self._make_net(plan, self.seed)
 
     def _make_test_nets(self) -> list[Net]:
-        p = self.param
-        sources = [("test_net_param", i) for i in range(len(p.test_net_param))]
-        sources += [("test_net", i) for i in range(len(p.test_net))]
-        shared = "net" if p.HasField("net") else "net_param" if p.HasField("net_param") else None
-        if shared:
-            sources += [(shared, None)] * (len(p.test_iter) - len(sources))  # type: ignore[list-item]
-        nets = []
-        for i, (field, index) in enumerate(sources):
-            state = p.test_state[i] if i < len(p.test_state) else None
-            nets.append(
-                Net(
-                    self._source(field, index),
-                    TEST,
-                    state.level if state else 0,
-                    tuple(state.stage) if state else (),
-                    seed=self.seed + 1 + i,
-                    share_with=self.net,
-                    **self._net_options,
-                )
-            )
-        return nets
+        plans = net_plans(self.definition)[1:]
+        return [self._make_net(plan, self.seed + 1 + i, share_with=self.net) for i, plan in enumerate(plans)]
+
+    def _make_net(self, plan: NetPlan, seed: int, **options: Any) -> Net:
+        source = net_definition(self.definition, plan)
+        return Net(source, plan.phase, plan.level, plan.stages, seed=seed, **options, **self._net_options)
 
     # What it is asked.
 
@@ -196,16 +110,13 @@ class Solver:
 
     @property
     def snapshot_prefix(self) -> str:
-        """Where snapshots go: as given; in a folder, or without one, named after the solver's file."""
-        given = self.param.snapshot_prefix
-        file = Path(self.definition.file or "solver.prototxt")
-        if not given:
-            return str(file.with_suffix(""))
-        return str(Path(given) / file.stem) if Path(given).is_dir() else given
+        """Where snapshots go: see `prefix_of`."""
+        return prefix_of(self.definition)
 
     def check_snapshot_prefix(self) -> None:
         """Writes and deletes a small file where snapshots will go. Raises SnapshotError where that fails."""
         folder = Path(self.snapshot_prefix).parent
+        snapshot.clear_left_over(self.snapshot_prefix)
         try:
             with files.atomic_path(f"{self.snapshot_prefix}_iter_0.tempfile"):
                 pass
@@ -271,8 +182,12 @@ class Solver:
                 scale *= limit / norm
         self.rule.sweep(self.lr, scale, self.iter)
 
-    def solve(self, resume_file: Any = None) -> None:
-        """Trains up to `max_iter`: restores first where a state is given, and ends with a snapshot and a last test."""
+    def solve(self, resume_file: Any = None, *, end: int | None = None) -> None:
+        """Trains up to `max_iter`: restores first where a state is given, and ends with a snapshot and a last test.
+
+        With ``end`` it stops at that iteration, and nothing else of the recipe changes. The last test is made where
+        `test_interval` says, as in Caffe, or anyway with `test_last`.
+        """
         p = self.param
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy or "fixed")
@@ -282,7 +197,8 @@ class Solver:
             self.restore(resume_file)
         self._mark = (time.perf_counter(), self.iter)
         stopped = False
-        while self.iter < p.max_iter:
+        end = p.max_iter if end is None else end
+        while self.iter < end:
             if not self._iterate():
                 stopped = True
                 break
@@ -296,7 +212,7 @@ class Solver:
             self._losses.append(loss)
             self.loss = sum(self._losses) / len(self._losses)
             log.info("Iteration %d, loss = %.6g", self.iter, self.loss)
-        if p.test_interval and self.iter % p.test_interval == 0:
+        if p.test_interval and (self.test_last or self.iter % p.test_interval == 0):
             self.test_all()
         log.info("Optimization Done.")
 
@@ -414,6 +330,9 @@ class Solver:
         ``path`` is a solverstate, or the caffemodel beside it. Raises SnapshotError where it does not fit this solver.
         """
         state_path = snapshot.state_of(path)
+        record = snapshot.read_sidecar(state_path)
+        if record is not None:
+            snapshot.check_whole(state_path, record)
         state = snapshot.read_state(state_path)
         model = snapshot.find_model(state_path, state.learned_net)
         history = self.rule.history()
@@ -434,7 +353,10 @@ class Solver:
             mine[...] = np.asarray(theirs).reshape(mine.shape)
         self.iter = state.iter
         self._losses.clear()
-        record = snapshot.read_sidecar(state_path)
+        hdf5 = state_path.name.endswith(".h5")
+        names = snapshot.Names.of(f"{self.snapshot_prefix}_iter_{self.iter}", hdf5)
+        if names.state == state_path:
+            self.last_snapshot = names
         if record is not None and record["iter"] == state.iter:
             self._recall(record)
         else:
@@ -470,6 +392,95 @@ class Solver:
         """Stops the threads of all data layers."""
         for net in (self.net, *self.test_nets):
             net.close()
+
+
+def check(definition: schema.Definition) -> Problems:
+    """What is wrong with a solver, whatever its nets are."""
+    problems = Problems()
+
+    def wrong(message: str, *field: Any) -> None:
+        problems.add(DefinitionError(message, definition.place(*field)))
+
+    policies.check(definition, problems)
+    try:
+        rules.rule_class(definition).check(definition, problems)
+    except DefinitionError as error:
+        problems.add(error)
+    p = definition.message
+    kind = p.regularization_type
+    if kind not in ("L1", "L2"):
+        wrong(f'unknown regularization_type "{kind}": there are L1 and L2', "regularization_type")
+    if p.iter_size < 1:
+        wrong(f"iter_size: {p.iter_size} must be at least 1", "iter_size")
+    given = [name for name in NET_FIELDS if p.HasField(name)]
+    if len(given) != 1:
+        said = f"{' and '.join(given)} are given" if given else "none of them is given"
+        wrong(f"a solver names the net it trains by exactly one of {', '.join(NET_FIELDS)}: {said}", *given[-1:])
+    named = len(p.test_net) + len(p.test_net_param)
+    shared = p.HasField("net") or p.HasField("net_param")
+    tests = len(p.test_iter)
+    if tests < named or (tests > named > 0 and not shared):
+        wrong(f"test_iter is given {tests} times for {named} test nets: give one for each", "test_iter")
+    if tests and p.test_interval <= 0:
+        wrong("test_iter is given, but no test_interval: say how often to test", "test_iter")
+    if p.test_state and len(p.test_state) != tests:
+        wrong(
+            f"test_state is given {len(p.test_state)} times for {tests} test nets: give one for each, or none",
+            "test_state",
+        )
+    return problems
+
+
+@dataclass(frozen=True)
+class NetPlan:
+    """A net of a solver: the field (and index) that names or holds it, and the state it is made for."""
+
+    field: str
+    index: int | None
+    phase: int
+    level: int = 0
+    stages: tuple[str, ...] = ()
+
+
+def net_plans(definition: schema.Definition, level: int = 0, stages: Iterable[str] = ()) -> list[NetPlan]:
+    """The nets of a solver that `check` accepts: the train net, then the test nets.
+
+    ``level`` and ``stages`` go before those of its train_state.
+    """
+    p = definition.message
+    field = next(f for f in NET_FIELDS if p.HasField(f))
+    state = p.train_state
+    plans = [NetPlan(field, None, TRAIN, level or state.level, tuple(stages) or tuple(state.stage))]
+    sources: list[tuple[str, int | None]] = [("test_net_param", i) for i in range(len(p.test_net_param))]
+    sources += [("test_net", i) for i in range(len(p.test_net))]
+    if field in ("net", "net_param"):
+        sources += [(field, None)] * (len(p.test_iter) - len(sources))
+    for i, (field, index) in enumerate(sources):
+        state = p.test_state[i] if i < len(p.test_state) else None
+        plans.append(NetPlan(field, index, TEST, state.level if state else 0, tuple(state.stage) if state else ()))
+    return plans
+
+
+def net_definition(definition: schema.Definition, plan: NetPlan) -> schema.Definition:
+    """The net that a solver names or holds. Raises DefinitionError where there is no such file."""
+    if plan.field.endswith("_param"):
+        return definition.child(plan.field, plan.index or 0)
+    value = getattr(definition.message, plan.field)
+    path = value if plan.index is None else value[plan.index]
+    found = files.find(path, definition.file)
+    if found is None:
+        place = definition.place(plan.field, *([] if plan.index is None else [plan.index]))
+        raise DefinitionError(f'there is no net file "{path}"', place)
+    return schema.read(found, "NetParameter")
+
+
+def prefix_of(definition: schema.Definition) -> str:
+    """Where a solver's snapshots go: as given; in a folder, or without one, named after the solver's file."""
+    given = definition.message.snapshot_prefix
+    file = Path(definition.file or "solver.prototxt")
+    if not given:
+        return str(file.with_suffix(""))
+    return str(Path(given) / file.stem) if Path(given).is_dir() else given
 
 
 def get_solver(definition: Any, **options: Any) -> Solver:

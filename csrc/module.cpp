@@ -13,6 +13,8 @@
 
 namespace py = pybind11;
 
+void define_convolution(py::module_& m);  // cpu/convolution.cpp
+
 // ------------------------------------------------------------------------------------------------------------ kernels
 
 std::map<std::string, std::map<std::string, Kernel>>& kernels() {
@@ -260,11 +262,10 @@ static void run_ranges(RangeFunction run, int64_t count, int64_t largest, const 
     return;
   }
   const int64_t grain = count >= all * kShare * 4 ? kShare : 1, grains = (count + grain - 1) / grain;
-#pragma omp parallel num_threads(int(all))
-  {
-    const int64_t thread = omp_get_thread_num();
-    const int64_t begin = grains * thread / all * grain;
-    const int64_t end = std::min(count, grains * (thread + 1) / all * grain);
+#pragma omp parallel for schedule(static) num_threads(int(all))
+  for (int64_t share = 0; share < all; ++share) {
+    const int64_t begin = grains * share / all * grain;
+    const int64_t end = std::min(count, grains * (share + 1) / all * grain);
     if (begin < end) run(begin, end, values);
   }
 }
@@ -366,4 +367,5 @@ PYBIND11_MODULE(_csrc, m) {
   m.def("available_cores", &available_cores);
   define_memory(m);
   define_blas(m);
+  define_convolution(m);
 }

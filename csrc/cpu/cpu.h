@@ -43,8 +43,9 @@ struct Tuned {
   static Tuned tuned_##name(__FILE__, #name, Whole<&name<float>>::run, Whole<&name<float>>::kinds(), \
                             Whole<&name<double>>::run, Whole<&name<double>>::kinds());
 
-// body(begin, end, thread) on every thread's even share of 0 ... count - 1. Shares are contiguous, and the same for
-// the same count and number of threads. Fewer threads when there is less to do; inside a parallel region, only one.
+// body(begin, end, share) for even shares of 0 ... count - 1, one for each thread. Shares are contiguous, and the same
+// for the same count and number of threads, even if the system grants fewer. Fewer shares when there is less to do;
+// inside a parallel region, only one.
 template <class Body>
 void parallel(int64_t count, const Body& body) {
   const int64_t all = omp_in_parallel() ? 1 : std::min<int64_t>(threads(), count);
@@ -52,9 +53,6 @@ void parallel(int64_t count, const Body& body) {
     if (count > 0) body(int64_t(0), count, 0);
     return;
   }
-#pragma omp parallel num_threads(int(all))
-  {
-    const int64_t thread = omp_get_thread_num();
-    body(count * thread / all, count * (thread + 1) / all, int(thread));
-  }
+#pragma omp parallel for schedule(static) num_threads(int(all))
+  for (int64_t share = 0; share < all; ++share) body(count * share / all, count * (share + 1) / all, int(share));
 }

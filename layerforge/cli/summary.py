@@ -1,0 +1,101 @@
+"""Tells the shapes, parameters, multiply-adds and memory of a net, layer by layer.
+
+No memory is taken and nothing runs, so any batch size can be asked for. Memory is that of a layer's tops in float32; a
+layer that works in place, or passes its bottom on, takes none. Multiply-adds are those of products; element-wise work
+is not counted.
+
+examples:
+  layerforge summary nets/alexnet_deploy.prototxt --batch 1
+  layerforge summary nets/alexnet_train_val.prototxt --phase TEST
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from . import flags, machine
+from .table import memory, scaled, table
+
+
+def add_flags(parser: flags.Parser) -> None:
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the prototxt of a net, or of a solver that names one")
+    parser.add_argument("--model", metavar="FILE", help="the same, as in Caffe")
+    flags.add_phase(parser)
+    parser.add_argument("--batch", type=flags.whole(1), metavar="N", help="in place of the batch size of its sources")
+    flags.add_state(parser)
+    flags.add_always(parser)
+
+
+def run(args: Namespace, handler: Any) -> int:
+    file = args.file or args.model
+    if not file:
+        raise flags.UsageError("name the prototxt to summarise")
+    machine.import_layers(args.imports)
+    from .. import TEST, TRAIN
+    from ..net import Net
+    from . import definitions
+
+    definition = definitions.read_net(file)
+    if args.batch:
+        definitions.set_batch(definition, args.batch)
+    net = Net(definition, TRAIN if args.phase == "TRAIN" else TEST, args.level, args.stage, allocate=False, seed=0)
+    try:
+        print(report(net, args.phase))
+    finally:
+        net.close()
+    return 0
+
+
+def report(net: Any, phase: str) -> str:
+    """The table and the totals."""
+    size = net.dtype.itemsize
+    seen: set[int] = set()  # the blobs and parameters that are counted
+    rows = []
+    all_parameters = all_work = all_values = 0
+    for node in net.nodes:
+        layer = node.layer
+        values = 0
+        for view in node.top:
+            passed_on = any(view is bottom for bottom in node.bottom) or layer.shares_data
+            if not passed_on and id(view) not in seen:
+                values += view.count
+            seen.add(id(view))
+        parameters = sum(p.count for p in layer.blobs if p.owner is None)
+        work = layer.flops([view.shape for view in node.bottom], [view.shape for view in node.top])
+        shapes = " ".join("x".join(map(str, view.shape)) or "1" for view in node.top)
+        rows.append(
+            [
+                layer.name,
+                layer.type,
+                shapes,
+                f"{parameters:,}" if parameters else "",
+                scaled(work) if work else "",
+                memory(values * size) if values else "",
+            ]
+        )
+        all_parameters += parameters
+        all_work += work
+        all_values += values
+    learnt = sum(p.count for p in net.owned if p.lr_mult)
+    foot = [["all", "", "", f"{all_parameters:,}", scaled(all_work), memory(all_values * size)]]
+    lines = [
+        table(["layer", "type", "tops", "parameters", "multiply-adds", "memory"], rows, foot, left=3),
+        "",
+        f"{net.name or 'The net'} in {phase}: {len(net.nodes)} layers, {all_parameters:,} parameters"
+        f" ({memory(all_parameters * size)}), {learnt:,} of them learnt.",
+    ]
+    batch = batch_of(net)
+    if batch > 1 and all_work:
+        lines.append(
+            f"Multiply-adds forward: {scaled(all_work)} for a batch of {batch}, {scaled(all_work / batch)} each."
+        )
+    return "\n".join(lines)
+
+
+def batch_of(net: Any) -> int:
+    """The first dimension of the net's first source."""
+    for node in net.nodes:
+        if not node.bottom and node.top and node.top[0].shape:
+            return int(node.top[0].shape[0])
+    return 0

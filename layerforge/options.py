@@ -135,7 +135,7 @@ def descriptor(name: str, cls: type, full_name: str) -> DescriptorProto:
 
 
 def type_name(kind: Any) -> str:
-    return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def without_none(kind: Any) -> Any:

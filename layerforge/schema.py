@@ -28,6 +28,8 @@ PACKAGE = "layerforge"
 DESCRIPTORS = Path(__file__).with_name("layerforge.desc")
 # What whole files hold; a text of one of them may be taken for the other.
 ROOTS = {"NetParameter": "a net", "SolverParameter": "a solver"}
+# Fields and enum values with these numbers, and above, are our own: Caffe does not have them.
+FORKS = 10000
 
 Filler = options.Filler
 
@@ -240,6 +242,31 @@ def read(path: str | os.PathLike[str], name: str) -> Definition:
         raise DefinitionError("this is a pointer of Git LFS, not the file. Run: git lfs pull", Place(file))
     # Comments in another encoding do no harm; a string in one is named by the reader.
     return parse(raw.decode("utf-8-sig", "surrogateescape"), name, file)
+
+
+def fork_fields(definition: Definition) -> list[tuple[str, Place]]:
+    """What a definition asks for that only forks of Caffe have, as text, with its place.
+
+    A net can say of each whether it honours it. Options that layers added themselves are not among these.
+
+    >>> [str(place) + ": " + what for what, place in fork_fields(
+    ...     parse("layer { pooling_param { ceil_mode: false engine: MKL2017 } }", "NetParameter"))]
+    ['<text>:1:42: engine: MKL2017 of PoolingParameter', '<text>:1:25: ceil_mode of PoolingParameter']
+    """
+    found = []
+    for field, value in definition.message.ListFields():
+        owner = field.containing_type.name
+        if field.number >= FORKS and field.name not in _added:
+            found.append((f"{field.name} of {owner}", definition.place(field.name)))
+        elif field.enum_type is not None:
+            for index, number in enumerate(value if is_repeated(field) else [value]):
+                if number >= FORKS:
+                    name = field.enum_type.values_by_number[number].name
+                    found.append((f"{field.name}: {name} of {owner}", definition.place(field.name, index)))
+        elif field.message_type is not None:
+            for index in range(len(value) if is_repeated(field) else 1):
+                found += fork_fields(definition.child(field.name, index))
+    return found
 
 
 def to_text(message: Any) -> str:

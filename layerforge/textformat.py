@@ -16,7 +16,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from .errors import Place, did_you_mean
+from .errors import Place, did_you_mean, nearest
 
 TOKEN = re.compile(
     r"""
@@ -293,7 +293,10 @@ class Reader:
             elif tokens[self.i] != "]":
                 found = tokens[self.i] or "the end of the text"
                 self.syntax_error(starts[self.i], f'"," or "]" is expected here, not {found}.')
-                return
+                while tokens[self.i] not in ("", "]", "}", ">") and tokens[self.i + 1] not in (":", "{", "<"):
+                    self.i += 1
+                if tokens[self.i] != "]":
+                    return
         self.i += 1
 
     def scalar(self, field: Field) -> Any:
@@ -405,6 +408,8 @@ class Reader:
             hint = f' Write "{token}".'
         self.error(offset, f'"{field.name}" of {field.owner} must be {field.expected()}, not {found}.{hint}')
         self.skip_value()
+        while token not in CLOSING and not quoted and self.tokens[self.i] and self.starts[self.i] < offset + len(found):
+            self.i += 1
 
     def recover(self, descriptor: Descriptor, closing: str) -> bool:
         """Deals with a token that is no field of this message. Returns False where the message ends with it."""
@@ -438,7 +443,7 @@ class Reader:
             line = self.source.line(opened)
             self.syntax_error(offset, f'"{name}" starts here, but the "{{" of line {line} is still open.')
             raise _StillOpen
-        hint = did_you_mean(name, self.fields(descriptor))
+        hint = self.like(name, descriptor)
         for outer, _ in reversed(self.open[:-1]):
             if name in self.fields(outer):
                 hint = f" It belongs to {outer.name}, outside these braces."
@@ -458,10 +463,22 @@ class Reader:
     def word(self, i: int) -> str:
         """What a reader of the text would call token ``i``: with all that follows it without a space."""
         token = self.tokens[i]
-        if token[0] in "\"'" or is_name(token):
+        if token[0] in "\"'":
             return token
         match = WORD.match(self.source.text, self.starts[i])
         return match[0] if match else token
+
+    def like(self, name: str, descriptor: Descriptor) -> str:
+        """What to write instead of an unknown field's name, as far as that is known."""
+        fields, end = self.fields(descriptor), "_param"
+        if not name.endswith(end):
+            return did_you_mean(name, fields)
+        # That they all end alike says nothing.
+        stem = nearest(name.removesuffix(end), [field.removesuffix(end) for field in fields if field.endswith(end)])
+        if stem:
+            return f' Did you mean "{stem}{end}"?'
+        own = descriptor.name == "LayerParameter"
+        return " The options of layers of your own come in with --import." if own else ""
 
     def skip_value(self) -> None:
         """Steps over a value of any kind."""

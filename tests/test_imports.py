@@ -14,11 +14,13 @@ FLOORS = [
     {"device", "files"},
     {
         "blob",
+        "datum",
         "engines",
         "kernel_source",
         "kernels",
         "memory",
         "options",
+        "protobytes",
         "random",
         "schema",
         "textformat",

@@ -12,11 +12,14 @@ Every option may be given once for all axes, once per axis (where its field is r
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
+from .. import engines
+from ..blob import Shape
 from ..errors import DefinitionError
-from ..layer import Layer
+from ..layer import Layer, count
 
 Axes = tuple[int, ...]
 
@@ -37,13 +40,30 @@ class Windows:
 
     def output(self, spatial: Axes) -> Axes:
         """How many windows fit into an image: floor((size + 2 pad - extent) / stride) + 1; below 1 where none does."""
-        rows = zip(spatial, self.extent, self.stride, self.pad, strict=True)
-        return tuple((size + 2 * pad - extent) // stride + 1 for size, extent, stride, pad in rows)
+        return engines.output_shape(spatial, self.kernel, self.stride, self.pad, self.dilation)
 
     def input(self, windows: Axes) -> Axes:
         """The size of the smallest image that so many windows cover: stride * (windows - 1) + extent - 2 pad."""
         rows = zip(windows, self.extent, self.stride, self.pad, strict=True)
         return tuple(stride * (n - 1) + extent - 2 * pad for n, extent, stride, pad in rows)
+
+
+@functools.lru_cache(maxsize=1024)
+def geometry(x: Shape, axis: int, windows: Windows, num_output: int, group: int) -> engines.Geometry:
+    """The convolution of x, its channels on ``axis``, as the engines want it. Axes before the channels are batch."""
+    spatial = x[axis + 1 :]
+    return engines.Geometry(
+        batch=count(x, 0, axis),
+        channels=x[axis],
+        num_output=num_output,
+        group=group,
+        spatial=spatial,
+        kernel=windows.kernel,
+        stride=windows.stride,
+        pad=windows.pad,
+        dilation=windows.dilation,
+        output=windows.output(spatial),
+    )
 
 
 def read(layer: Layer, axes: int) -> Windows:

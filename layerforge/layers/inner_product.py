@@ -1,0 +1,71 @@
+"""InnerProduct."""
+
+from ..errors import DefinitionError
+from ..kernels import Kernels
+from ..layer import Layer, count
+
+K = Kernels("broadcast.h")
+
+
+class InnerProduct(Layer):
+    """A fully connected layer, y = x W^T + b.
+
+    Bottom x: (batch..., rest...), split before ``axis`` (default 1; negative counts from the back): everything from
+    there on is one vector of K values. Top y: (batch..., num_output). Weights W (num_output, K), or (K, num_output)
+    with ``transpose: true``; bias b (num_output,) unless ``bias_term: false``. dW += dy^T x, db += the sum of dy over
+    the batch, dx = dy W. An empty batch is allowed.
+
+    Raises DefinitionError for a missing num_output; ShapeError for an axis that x does not have, and for a number of
+    values that is not that the weights were made for.
+    """
+
+    def setup(self, x):
+        options = self.options
+        if options.num_output < 1:
+            missing = not options.HasField("num_output")
+            message = (
+                "num_output is missing: write num_output: 10, say" if missing else "num_output: 0 must be at least 1"
+            )
+            raise self.error(message, *() if missing else ("num_output",), kind=DefinitionError)
+        self.values = count(x, self.axis(options.axis, len(x)))
+        shape = (options.num_output, self.values)
+        self.parameter("weight", shape[::-1] if options.transpose else shape, options.weight_filler)
+        if options.bias_term:
+            self.parameter("bias", (options.num_output,), options.bias_filler)
+
+    def top_shapes(self, x):
+        axis = self.axis(self.options.axis, len(x))
+        self.require(
+            count(x, axis) == self.values,
+            f"{self.describe()} has {count(x, axis)} values from axis {self.options.axis} on,"
+            f" but the weights were made for {self.values}",
+            "bottom",
+        )
+        return [(*x[:axis], self.options.num_output)]
+
+    def flops(self, bottom_shapes, top_shapes):
+        return self.values * count(top_shapes[0])
+
+    def forward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        w, b = self.params["weight"], self.params.get("bias")
+        out = y.data.reshape(-1, self.options.num_output)
+        rows = x.data.reshape(len(out), self.values)
+        self.device.gemm(rows, w.data, out, transpose_b=not self.options.transpose)  # (M, K) @ (K, N)
+        if b:
+            K.shift(out, b.data, out, b.count, 1)
+
+    def backward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        w, b = self.params["weight"], self.params.get("bias")
+        dy = y.diff.reshape(-1, self.options.num_output)
+        rows = x.data.reshape(len(dy), self.values)
+        if w.needs_diff and self.options.transpose:
+            self.device.gemm(rows, dy, w.diff, transpose_a=True, beta=1.0)  # (K, M) @ (M, N)
+        elif w.needs_diff:
+            self.device.gemm(dy, rows, w.diff, transpose_a=True, beta=1.0)  # (N, M) @ (M, K)
+        if b and b.needs_diff:
+            K.sum_columns(dy, b.diff, len(dy), b.count, True)
+        if x.needs_diff:
+            dx = x.diff.reshape(len(dy), self.values)
+            self.device.gemm(dy, w.data, dx, transpose_b=self.options.transpose)  # (M, N) @ (N, K)

@@ -438,10 +438,10 @@ def _copy(node: Node) -> Node:
 
 
 def _inner(node: Node, name: str) -> Node:
-    """The places of a message within; made if it was not written."""
+    """The places of a message within; if it was not written, it lies where the one around it does."""
     entries = node.fields.setdefault(name, [])
     if not entries:
-        entries.append(Node(node.source))
+        entries.append(Node(node.source, node.offset))
     entry = entries[0]
     if not isinstance(entry, Node):
         entry = entries[0] = Node(node.source, entry)
@@ -449,11 +449,6 @@ def _inner(node: Node, name: str) -> Node:
 
 
 def _move(old: Node, name: str, new: Node, today: str) -> None:
-    """Carries the places of a field along. A message that was not written itself gets those of its first field."""
-    entries = old.fields.get(name)
-    if not entries:
-        return
-    new.fields[today] = entries
-    if new.offset is None:
-        first = entries[0]
-        new.offset = first.offset if isinstance(first, Node) else first
+    """Carries the places of a field along, under its name of today."""
+    if name in old.fields:
+        new.fields[today] = old.fields[name]

@@ -69,7 +69,7 @@ def command(argv: list[str]) -> int:
         complain(HELP.rstrip())
         return 2
     module = importlib.import_module(f".{verb}", __name__)
-    parser = flags.Parser(verb, module.__doc__)
+    parser = flags.Parser(verb, module.__doc__ or "")
     module.add_flags(parser)
     args = parser.read(rest)
     with logs.to(sys.stderr) as handler:
@@ -108,7 +108,7 @@ def split(argv: list[str]) -> tuple[str | None, list[str]]:
         if not takes_value and name in VERBS:
             return name, argv[:i] + argv[i + 1 :]
         match = flags.FLAG.fullmatch(word)
-        takes_value = bool(match) and not match[2] and match[1].removeprefix("no") not in SWITCHES
+        takes_value = match is not None and not match[2] and match[1].removeprefix("no") not in SWITCHES
     return None, argv
 
 

@@ -74,10 +74,10 @@ def change(definition: schema.Definition, setting: str) -> None:
 
 def find_field(descriptor: Descriptor, path: list[str], place: Place) -> Any:
     """The field that a dotted path names."""
-    field = None
+    field: Any = None
     for name in path:
         if descriptor is None:
-            raise DefinitionError(f'"{field.name}" has no fields of its own', place)  # type: ignore[union-attr]
+            raise DefinitionError(f'"{field.name}" has no fields of its own', place)
         if name not in descriptor.fields_by_name:
             hint = did_you_mean(name, descriptor.fields_by_name)
             raise DefinitionError(f'"{name}" is no field of {descriptor.name}.{hint}', place)

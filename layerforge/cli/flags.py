@@ -132,7 +132,7 @@ def add_always(parser: Parser) -> None:
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def add_state(parser: Parser) -> None:
+def add_state(parser: Any) -> None:
     """The flags that choose layers, as the rules in a net say."""
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the net's rules see")
     parser.add_argument("--stage", type=names, default=(), metavar="A,B", help="the stages that the net's rules see")

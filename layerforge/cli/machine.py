@@ -1,4 +1,4 @@
-"""What a command runs on and with, as its flags say: device, threads, cache folder, modules of layers."""
+"""What a command runs on, and with whose layers, as its flags say."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def prepare(args: Namespace, solver_mode: str | None = None) -> Device:
     """
     if args.cache:
         os.environ["LAYERFORGE_CACHE"] = args.cache
-    import_layers(args.imports)
     device = choose_device(args.gpu if args.gpu is not None else args.device, solver_mode)
     from .. import kernels
 

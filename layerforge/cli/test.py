@@ -27,6 +27,7 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(args: Namespace, handler: Any) -> int:
+    machine.import_layers(args.imports)
     device = machine.prepare(args)
     import numpy as np
 

@@ -49,6 +49,7 @@ class Stopwatch:
 
 
 def run(args: Namespace, handler: Any) -> int:
+    machine.import_layers(args.imports)
     device = machine.prepare(args)
     from .. import TEST, TRAIN
     from ..net import Net

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 from argparse import Namespace
 from typing import Any
 
+from ..errors import DefinitionError
 from . import flags, machine, signals
 
 log = logging.getLogger("layerforge.cli")
@@ -78,6 +80,8 @@ def run(args: Namespace, handler: Any) -> int:
     elif args.weights:
         param.ClearField("weights")
         param.weights.append(args.weights)
+    if args.max_iter is None and not param.HasField("max_iter"):
+        raise DefinitionError("max_iter is not given. Write max_iter: 1000, say, or use --max-iter", definition.place())
     end = param.max_iter if args.max_iter is None else args.max_iter
     if end > param.max_iter:
         log.info("max_iter: %d, as --max-iter says, in place of %d.", end, param.max_iter)
@@ -123,7 +127,7 @@ def train(args: Namespace, handler: Any, solver: Any, state: Any, end: int) -> i
         if live:
             live.close()
     say_how_to_resume(args, solver, end)
-    if stop.stopped_by is None or stop.stopped_by == signals.SIGINT:
+    if stop.stopped_by in (None, signal.SIGINT):
         return 0
     return 128 + stop.stopped_by
 

@@ -226,11 +226,11 @@ class Storage:
                 if old is None or old.shape != tuple(shape):
                     made.state[name] = net.device.zeros(tuple(shape), dtype)
             need = max(need, made.scratch_size(*made.bottom_shapes))
-        if need and (self._scratch is None or self._scratch.size < need):
+        if self._scratch is None or self._scratch.size < need:
             self._scratch = net.device.empty((need,), net.dtype)
         for node in net.nodes:
             size = node.layer.scratch_size(*node.layer.bottom_shapes)
-            node.layer.scratch = self._scratch[:size] if size else None
+            node.layer.scratch = self._scratch[:size]
 
     def need_diffs(self) -> None:
         """Takes the memory that backward needs, the first time."""

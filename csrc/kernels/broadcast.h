@@ -1,0 +1,96 @@
+// A large array against a small one, which is repeated along it: element i of the large one meets element
+// (i / inner) % size of the small one. And the sums over the large one that their gradients are.
+#pragma once
+#include "portable.h"
+
+// The sum of term(0) ... term(count - 1), in eight lanes: quicker and more exact than one.
+template <class T, class Term>
+KERNEL T sum_of(index_t count, Term term) {
+  T lane[8] = {};
+  index_t j = 0;
+  for (; j + 8 <= count; j += 8)
+    for (int k = 0; k < 8; ++k) lane[k] += term(j + k);
+  for (; j < count; ++j) lane[j % 8] += term(j);
+  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+// y = x * w + b; b may be null. y may be x.
+template <class T>
+KERNEL void scale_and_shift(index_t i, const T* x, const T* w, const T* b, T* y, index_t size, index_t inner) {
+  const index_t c = i / inner % size;
+  y[i] = b ? x[i] * w[c] + b[c] : x[i] * w[c];
+}
+
+// y = x + b. y may be x.
+template <class T>
+KERNEL void shift(index_t i, const T* x, const T* b, T* y, index_t size, index_t inner) {
+  y[i] = x[i] + b[i / inner % size];
+}
+
+// y = x where x > 0, else w * x. y may be x.
+template <class T>
+KERNEL void prelu_forward(index_t i, const T* x, const T* w, T* y, index_t size, index_t inner) {
+  y[i] = x[i] > 0 ? x[i] : w[i / inner % size] * x[i];
+}
+
+// dx = dy where x > 0, else w * dy. dx may be dy.
+template <class T>
+KERNEL void prelu_backward(index_t i, const T* x, const T* w, const T* dy, T* dx, index_t size, index_t inner) {
+  dx[i] = x[i] > 0 ? dy[i] : w[i / inner % size] * dy[i];
+}
+
+// rows_i = sum over row i of dy * x where x <= 0: (rows, inner) -> (rows)
+template <class T>
+KERNEL void prelu_rows(index_t i, const T* x, const T* dy, T* rows, index_t inner) {
+  x += i * inner;
+  dy += i * inner;
+  rows[i] = sum_of<T>(inner, [&](index_t j) { return x[j] > 0 ? T(0) : dy[j] * x[j]; });
+}
+
+// rows_i = factor * sum over row i of x: (rows, inner) -> (rows)
+template <class T>
+KERNEL void sum_rows(index_t i, const T* x, T* rows, index_t inner, T factor) {
+  x += i * inner;
+  rows[i] = factor * sum_of<T>(inner, [&](index_t j) { return x[j]; });
+}
+
+// rows_i = factor * sum over row i of |x|
+template <class T>
+KERNEL void abs_sum_rows(index_t i, const T* x, T* rows, index_t inner, T factor) {
+  x += i * inner;
+  rows[i] = factor * sum_of<T>(inner, [&](index_t j) { return fabs(x[j]); });
+}
+
+// rows_i = factor * sum over row i of a * b
+template <class T>
+KERNEL void dot_rows(index_t i, const T* a, const T* b, T* rows, index_t inner, T factor) {
+  a += i * inner;
+  b += i * inner;
+  rows[i] = factor * sum_of<T>(inner, [&](index_t j) { return a[j] * b[j]; });
+}
+
+// y_i = sum over n of rows_(n, i), added to y_i or not: (outer, size) -> (size)
+template <class T>
+KERNEL void sum_columns(index_t i, const T* rows, T* y, index_t outer, index_t size, bool add) {
+  const T sum = sum_of<T>(outer, [&](index_t n) { return rows[n * size + i]; });
+  y[i] = add ? y[i] + sum : sum;
+}
+
+// dx = factor * dy of the row: the gradient of sum_rows
+template <class T>
+KERNEL void spread_rows(index_t i, const T* dy, T* dx, index_t inner, T factor) {
+  dx[i] = factor * dy[i / inner];
+}
+
+// dx = factor * dy of the row * sign(x): the gradient of abs_sum_rows
+template <class T>
+KERNEL void spread_signs(index_t i, const T* x, const T* dy, T* dx, index_t inner, T factor) {
+  const T slope = factor * dy[i / inner];
+  dx[i] = x[i] > 0 ? slope : x[i] < 0 ? -slope : T(0);
+}
+
+// dx = factor * dy of the row * x: the gradient of half a sum of squares
+template <class T>
+KERNEL void spread_products(index_t i, const T* x, const T* dy, T* dx, index_t inner, T factor) {
+  dx[i] = factor * dy[i / inner] * x[i];
+}

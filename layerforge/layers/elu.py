@@ -1,0 +1,24 @@
+"""ELU."""
+
+from ..kernels import Kernels
+from ..layer import Layer
+
+K = Kernels("rectifiers.h")
+
+
+class ELU(Layer):
+    """Exponential linear unit, y = x where x > 0, else alpha * (exp(x) - 1).
+
+    Bottom x and top y: one shape, any rank; they may be the same blob. alpha must not be negative for the gradient
+    dx = dy where y > 0, else dy * (y + alpha), which is dy * alpha at 0. Clevert et al., ICLR 2016.
+    """
+
+    in_place = True
+
+    def forward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        K.elu_forward(x.data, y.data, self.options.alpha)
+
+    def backward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        K.elu_backward(y.data, y.diff, x.diff, self.options.alpha)

@@ -227,8 +227,7 @@ class Bench:
             parameter.needs_diff = made.own_learning
         for name, (shape, kind) in made.state_shapes(*bottom_shapes).items():
             made.state[name] = self.device.zeros(tuple(shape), kind)
-        size = made.scratch_size(*bottom_shapes)
-        made.scratch = self.array((size,)) if size else None
+        made.scratch = self.array((made.scratch_size(*bottom_shapes),))
 
     def resize(self, view: View, shape: Shape) -> None:
         """Gives the top of a dynamic layer another shape."""

@@ -160,7 +160,7 @@ def test_pycaffe_s_names_of_dimensions_and_a_diff_that_is_partly_written(folder)
 
 def test_what_the_class_raises_reaches_the_caller(folder):
     bench = Bench(definition("Broken"), [(1,)])
-    with pytest.raises(RuntimeError, match="^mine$"):
+    with pytest.raises(RuntimeError, match=r"^mine$"):
         bench.forward([[1]], {})
     with pytest.raises(KeyError, match="mine too"):
         bench.backward([[1]])

@@ -1,0 +1,19 @@
+// From a record's bytes to a net's input: crop, mirror, subtract the mean, scale.
+#pragma once
+#include "portable.h"
+
+// y (C, H, W) = (crop of the image - mean) * scale, mirrored left to right or not.
+//
+// The image (image_height, image_width) has its channels interleaved, as decoders write them, or as planes, as a Datum
+// holds them. The crop's first pixel is (top, left). The mean is that of the pixel, mean_image (C, image_height,
+// image_width), or else that of the channel, mean_values (C), or else 0; the other pointers are null.
+template <class T>
+KERNEL void transform_image(index_t i, const uint8_t* image, T* y, const T* mean_image, const T* mean_values, T scale,
+                            int channels, int height, int width, int image_height, int image_width, int top, int left,
+                            bool interleaved, bool mirror) {
+  const index_t w = i % width, h = i / width % height, c = i / width / height;
+  const index_t pixel = (top + h) * index_t(image_width) + left + (mirror ? width - 1 - w : w);
+  const index_t planar = c * image_height * index_t(image_width) + pixel;
+  const T mean = mean_image ? mean_image[planar] : mean_values ? mean_values[c] : T(0);
+  y[i] = (T(image[interleaved ? pixel * channels + c : planar]) - mean) * scale;
+}

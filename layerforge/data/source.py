@@ -1,0 +1,93 @@
+"""Sources: where samples come from. A source gives records, each a Datum, by position."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from ..datum import Datum
+from ..errors import DataError, did_you_mean
+
+LEVELDB = "CURRENT"  # a file that every LevelDB has
+LMDB = "data.mdb"
+
+
+class BadRecord(DataError):
+    """A record whose bytes are damaged: the one kind of error that a loader may be asked to skip."""
+
+
+class Source(ABC):
+    """Records by position, 0 to len - 1. Reading is safe from several threads at once."""
+
+    uri: str
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of records, at least 1."""
+
+    @abstractmethod
+    def read(self, position: int) -> Datum:
+        """The record at a position."""
+
+    def borrow(self, position: int) -> Datum:
+        """The same, but its bytes may be a view that must not be touched once the source is closed."""
+        return self.read(position)
+
+    @abstractmethod
+    def key(self, position: int) -> bytes:
+        """The record's key."""
+
+    def open(self) -> None:  # noqa: B027
+        """Makes ready for many reads; what takes long, such as drawing sample data, happens here."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of files."""
+
+    def describe(self, position: int) -> str:
+        """How messages name a record: ``source "train_lmdb": record 5 (key "00000005_cat.jpg")``."""
+        return f'source "{self.uri}": record {position} (key "{self.key(position).decode(errors="replace")}")'
+
+
+def open_source(
+    uri: str | os.PathLike[str],
+    backend: Any = None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    readahead: bool = True,
+) -> Source:
+    """Opens what ``data_param.source`` names: an LMDB, by its folder or its file, or ``sample://...``.
+
+    The folder's content decides, not ``backend``, whose default in Caffe is LEVELDB although nobody makes them today.
+    ``readahead`` suits reading in order; switch it off for reading a large database in a random order. ``cache`` is
+    where sample data goes, see `sample.cache_folder`. Raises DataError where there is nothing that can be read.
+    """
+    from .lmdb_source import LmdbSource
+    from .sample_source import SCHEME, SampleSource
+
+    uri = os.fspath(uri)
+    if uri.startswith(SCHEME):
+        return SampleSource(uri, cache, readahead=readahead)
+    if "://" in uri:
+        scheme = uri.partition("://")[0]
+        hint = did_you_mean(scheme, ["sample"])
+        raise DataError(f'source "{uri}": there is no kind of source "{scheme}://".{hint} Known: {SCHEME}, or a folder')
+    path = Path(uri).expanduser()
+    if not uri:
+        raise DataError(f'no source is named. Write source: "my_lmdb", or source: "{SCHEME}shapes?split=train" to try')
+    if not path.exists():
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise DataError(
+            f'source "{uri}" does not exist{where}. Name a folder that holds an LMDB, '
+            f'or write source: "{SCHEME}shapes?split=train" to try without one'
+        )
+    if path.is_dir() and not (path / LMDB).exists():
+        if (path / LEVELDB).exists():
+            raise DataError(
+                f'source "{uri}" is a LevelDB, which cannot be read here. '
+                "Make an LMDB of it, for example with convert_imageset --backend=lmdb"
+            )
+        raise DataError(f'source "{uri}" is a folder without a database: it holds no {LMDB}')
+    return LmdbSource(uri, readahead=readahead)

@@ -39,21 +39,22 @@ def parse_datum(raw: Any) -> Datum:
     at = 0
     try:
         while at < end:
+            first = at
             tag = raw[at]
             at += 1
             if tag == 0x22:
                 length, at = varint(raw, at, end)
                 if at + length > end:
-                    raise Damage(at, f"its data of {length} bytes goes {at + length - end} beyond the end")
+                    raise Damage(first, f"its data of {length} bytes goes {at + length - end} beyond the end")
                 datum.data = view[at : at + length]
                 at += length
                 continue
             if tag == 0x35:
                 values = unpacked(raw, "<f4", at, end)
                 datum.float_data = _appended(datum.float_data, values)
-                at += len(values) * 5 - 1
-                if at > end or not len(values):
-                    raise Damage(at, "a float is cut off")
+                if not len(values):
+                    raise Damage(first, "a float is cut off")
+                at = first + len(values) * 5
                 continue
             if tag & 7 == VARINT and tag < 128:
                 value = raw[at]
@@ -72,9 +73,9 @@ def parse_datum(raw: Any) -> Datum:
                 elif number == 7:
                     datum.encoded = bool(value)
                 elif number in (0, 4, 6):
-                    raise Damage(at, "a field has another kind than Datum's")
+                    raise Damage(first, "a field has another kind than Datum's")
                 continue
-            at = _other_field(datum, raw, at - 1, end)
+            at = _other_field(datum, raw, first, end)
     except IndexError:
         raise DataError(f"this is no Datum: its {end} bytes end within a field.") from None
     except Damage as damage:

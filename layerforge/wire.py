@@ -20,7 +20,7 @@ import numpy as np
 
 from . import schema, upgrade
 from .datum import Datum, datum_bytes, parse_datum
-from .errors import DataError, LayerForgeError, SnapshotError
+from .errors import DataError, LayerForgeError, Place, SnapshotError
 from .protobytes import (
     BYTES,
     FIXED32,
@@ -110,9 +110,12 @@ class _File:
                 size = os.fstat(file.fileno()).st_size
                 self.bytes: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         except OSError as reason:
-            raise error(f"{self.path}: cannot be read: {reason.strerror}; {KINDS[wanted]} is wanted.") from None
+            raise self.failure(f"cannot be read: {reason.strerror}; {KINDS[wanted]} is wanted.") from None
         if not size:
-            raise error(f"{self.path}: is empty; {KINDS[wanted]} is wanted.")
+            raise self.failure(f"is empty; {KINDS[wanted]} is wanted.")
+
+    def failure(self, message: str) -> LayerForgeError:
+        return self.error(message, Place(self.path))
 
     def __enter__(self) -> _File:
         return self
@@ -120,18 +123,17 @@ class _File:
     def __exit__(self, kind: Any, reason: Any, traceback: Any) -> None:
         if not isinstance(reason, (Damage, _Foreign)):
             return
-        found = _what(self.bytes)
+        found = _what(self.bytes, self.wanted)
         if found != self.wanted and found is not None:
-            raise self.error(
-                f"{self.path}: this is {FOUND.get(found) or KINDS[found]}; {KINDS[self.wanted]} is wanted."
+            raise self.failure(
+                f"this is {FOUND.get(found) or KINDS[found]}; {KINDS[self.wanted]} is wanted."
                 f"{HINTS.get((found, self.wanted), HINTS.get((found, ''), ''))}"
             ) from None
         if isinstance(reason, Damage):
-            raise self.error(
-                f"{self.path}: damaged at byte {reason.offset} of {len(self.bytes)}: {reason.why}."
-                " Copy or download the file again."
+            raise self.failure(
+                f"damaged at byte {reason.offset} of {len(self.bytes)}: {reason.why}. Copy or download the file again."
             ) from None
-        raise self.error(f"{self.path}: this is no {KINDS[self.wanted].split(' ', 1)[1]}.") from None
+        raise self.failure(f"this is not {KINDS[self.wanted]}.") from None
 
 
 KINDS = {
@@ -167,8 +169,8 @@ SHAPES: dict[str, dict[int, tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-def _what(buffer: Any) -> str | None:
-    """What a file that was taken for something else is."""
+def _what(buffer: Any, wanted: str) -> str | None:
+    """What a file is that cannot be read as what was wanted; the same, if it looks like that after all."""
     head = bytes(buffer[:200])
     if head.startswith(b"\x89HDF"):
         return "hdf5"
@@ -178,12 +180,12 @@ def _what(buffer: Any) -> str | None:
         return "html"
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
         return "text"
-    for name, kinds in SHAPES.items():
-        try:
-            found = [(number, kind) for number, kind, _, _, _ in fields(buffer, 0, len(buffer))]
-        except Damage:
-            return None
-        if found and all(kind in kinds.get(number, ()) for number, kind in found):
+    try:
+        found = {(number, kind) for number, kind, _, _, _ in fields(buffer, 0, len(buffer))}
+    except Damage:
+        return None
+    for name in sorted(SHAPES, key=lambda name: name != wanted):
+        if all(kind in SHAPES[name].get(number, ()) for number, kind in found):
             return name
     return None
 
@@ -298,6 +300,8 @@ def read_weights(path: str | os.PathLike[str]) -> list[LayerWeights]:
             _check("NetParameter", number, kind)
             if number in (LAYER, V1_LAYER):
                 layers.append(_layer(file.bytes, number, start, stop))
+        if not layers:
+            raise _Foreign
         return layers
 
 

@@ -140,7 +140,7 @@ def test_options_of_data_layers_move_to_transform_param():
     assert schema.to_text(definition.message) == schema.to_text(expected.message)
     assert str(definition.place("layer", 0, "transform_param", "mirror")) == "old.prototxt:4:5"
     assert str(definition.place("layer", 0, "transform_param", "force_gray")) == "old.prototxt:1:1"
-    assert str(definition.place("layer", 1, "transform_param", "mirror")) == "old.prototxt:6:62"
+    assert str(definition.place("layer", 1, "transform_param", "mirror")) == "old.prototxt:6:61"
 
 
 def test_v1_weights_are_carried_along():

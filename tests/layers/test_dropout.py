@@ -3,6 +3,7 @@ import pytest
 
 from layerforge import random
 from layerforge.errors import DefinitionError
+from layerforge.kernels import Kernels
 from layerforge.layer import TEST, TRAIN
 from layerforge.testing import Bench, check_layer
 
@@ -64,3 +65,16 @@ def test_a_ratio_that_is_none(phase):
     with pytest.raises(DefinitionError) as caught:
         Bench('type: "Dropout"\ndropout_param { dropout_ratio: 1.5 }', [(2,)], phase=phase)
     assert str(caught.value) == '<text>:2:17: layer "dropout" (Dropout): dropout_ratio: 1.5 must be from 0 to 1'
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 3, 255, 256, 257, 1500])
+def test_strips_draw_what_single_blocks_draw(dtype, count):
+    kernels = Kernels("dropout.h")
+    assert "dropout" in kernels.tuned()
+    x, y, z = np.arange(1, count + 1, dtype=dtype), np.zeros(count, dtype), np.zeros(count, dtype)
+    for seed, stream, step in ((1, 2, 3), (2**63, 2**32 - 1, 2**40)):
+        arguments = count, 2**31, 2.0, seed, stream, step
+        kernels.dropout(x, y, *arguments, count=(count + 3) // 4)
+        kernels.portable.dropout(x, z, *arguments, count=(count + 3) // 4)
+        assert (y == z).all()

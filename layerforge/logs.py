@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 ROOT = logging.getLogger("layerforge")
+#: For ``log.info(..., extra=FOR_PARSERS)``: a line that Caffe has, and that tells a person at a terminal nothing new.
+FOR_PARSERS = {"for_parsers": True}
+
 LETTERS = {logging.DEBUG: "I", logging.INFO: "I", logging.WARNING: "W", logging.ERROR: "E", logging.CRITICAL: "F"}
 GLOG_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
@@ -61,6 +64,8 @@ class Handler(logging.StreamHandler):
         self.hide_live_line: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self.calm and getattr(record, "for_parsers", False):
+            return
         with self.hide_live_line():
             super().emit(record)
 

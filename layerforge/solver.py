@@ -20,6 +20,7 @@ import numpy as np
 from . import files, policies, rules, schema, snapshot, upgrade
 from .errors import DefinitionError, NotFiniteError, Place, Problems, SnapshotError
 from .layer import TEST, TRAIN, choose_seed
+from .logs import FOR_PARSERS
 from .net import Net, as_definition
 
 log = logging.getLogger("layerforge.solver")
@@ -190,7 +191,7 @@ class Solver:
         """
         p = self.param
         log.info("Solving %s", self.net.name)
-        log.info("Learning Rate Policy: %s", p.lr_policy or "fixed")
+        log.info("Learning Rate Policy: %s", p.lr_policy or "fixed", extra=FOR_PARSERS)
         if p.snapshot or p.snapshot_after_train:
             self.check_snapshot_prefix()
         if resume_file:
@@ -236,13 +237,14 @@ class Solver:
         self._mark = (now, self.iter)
         index = 0
         loss_weights = self.net.blob_loss_weights
+        known = FOR_PARSERS if list(map(loss_weights.get, self.net.outputs)) == [1.0] else None  # it is the loss
         for name in self.net.outputs:
             weight = loss_weights[name]
             for value in self.net.blobs[name].data.reshape(-1).tolist():
                 also = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
-                log.info("    Train net output #%d: %s = %.6g%s", index, name, value, also)
+                log.info("    Train net output #%d: %s = %.6g%s", index, name, value, also, extra=known)
                 index += 1
-        log.info("Iteration %d, lr = %.6g", self.iter, self.lr)
+        log.info("Iteration %d, lr = %.6g", self.iter, self.lr, extra=FOR_PARSERS)
 
     def _not_finite(self, loss: float) -> None:
         found = self.net.first_not_finite()
@@ -306,7 +308,7 @@ class Solver:
         stem = f"{self.snapshot_prefix}_iter_{self.iter}"
         names = snapshot.Names.of(stem, kind == "HDF5")
         log.info("Snapshotting to %s file %s", kind, names.model)
-        log.info("Snapshotting solver state to %s file %s", kind, names.state)
+        log.info("Snapshotting solver state to %s file %s", kind, names.state, extra=FOR_PARSERS)
         self.last_snapshot = snapshot.write(self)
         return names
 

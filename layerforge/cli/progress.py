@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..solver import Solver
 
-FORM = "{percentage:3.0f}% {bar:16} {n_fmt}/{total_fmt}  {postfix}  {elapsed} + {remaining}"
+FORM = "{percentage:3.0f}% {bar:12} {n_fmt}/{total_fmt}  {remaining} left  {desc}"
 EVERY = 0.25  # seconds between two looks at the figures
 
 
@@ -71,8 +71,7 @@ class LiveLine:
         if not self.score:
             self.score = best_score(self.solver)
         with survive():
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.refresh()
+            self.bar.set_description_str(text)
 
     def close(self) -> None:
         with survive():

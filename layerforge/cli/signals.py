@@ -12,7 +12,7 @@ from typing import Any
 log = logging.getLogger("layerforge.cli")
 
 CONTINUE, STOP, SNAPSHOT = EFFECTS = ("none", "stop", "snapshot")
-MEANING = {STOP: "stopping after this iteration, with a snapshot", SNAPSHOT: "taking a snapshot after this iteration"}
+MEANING = {STOP: "will stop after this iteration, with a snapshot", SNAPSHOT: "a snapshot follows this iteration"}
 
 
 class Signals:
@@ -55,8 +55,8 @@ class Signals:
             return
         if self.requested != STOP:
             self.requested = effect
-        again = "; once more stops at once" if number == signal.SIGINT and effect == STOP else ""
-        log.info("%s: %s%s.", name, MEANING[effect], again)
+        again = " Ctrl-C again stops at once." if number == signal.SIGINT and effect == STOP else ""
+        log.info("%s: %s.%s", name, MEANING[effect], again)
 
     def __call__(self) -> str:
         """What is requested since the last call."""

@@ -274,6 +274,8 @@ def _from_v0(old: Definition, problems: Problems) -> Definition:
         elif field.name in V0_OPTIONS:
             name, homes = V0_OPTIONS[field.name]
             home = homes.get("") or homes.get(inner.type)
+            if home is None and inner.type not in V0_TYPES:
+                continue  # that is an error already
             if home is None:
                 log.warning(
                     '%s: layer "%s": %s has no meaning for type "%s", and is left out.',

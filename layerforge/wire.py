@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 # protobuf, and so Caffe, reads no file above this.
 LIMIT = 2**31 - 1
 
-FileOrPath = str | os.PathLike[str] | BinaryIO
+FileOrPath = str | os.PathLike[str] | IO[bytes]
 
 
 @dataclass
@@ -442,7 +442,7 @@ def _little(array: Any) -> np.ndarray:
     return np.ascontiguousarray(array, dtype).reshape(-1)
 
 
-def _write(file: BinaryIO, pieces: Pieces) -> None:
+def _write(file: IO[bytes], pieces: Pieces) -> None:
     for piece in pieces:
         if isinstance(piece, bytes):
             file.write(piece)
@@ -528,9 +528,9 @@ class _Target:
 
     def __init__(self, target: FileOrPath):
         self.target = target
-        self.opened: BinaryIO | None = None
+        self.opened: IO[bytes] | None = None
 
-    def __enter__(self) -> BinaryIO:
+    def __enter__(self) -> IO[bytes]:
         if isinstance(self.target, (str, os.PathLike)):
             self.opened = open(self.target, "wb")
             return self.opened

@@ -411,6 +411,44 @@ def test_errors(text, expected):
     assert error(text) == expected
 
 
+def test_text_changed_by_chance():
+    generator = random.Random(3)
+    pieces = [
+        "{",
+        "}",
+        "<",
+        ">",
+        ":",
+        "[",
+        "]",
+        '"',
+        "'",
+        ",",
+        "-",
+        "#",
+        "\\",
+        "layer",
+        "1",
+        "0x",
+        "\n",
+        "name",
+        "$",
+        "ü",
+        "",
+    ]
+    read = 0
+    for _ in range(1000):
+        at = generator.randrange(len(TEXT))
+        text = TEXT[:at] + generator.choice(pieces) + TEXT[at + generator.choice([0, 1, 5]) :]
+        try:
+            message = net(text).message
+        except DefinitionError:
+            continue
+        assert message == text_format.Parse(text, schema.message("NetParameter")())
+        read += 1
+    assert read > 100
+
+
 def test_all_errors_are_there_one_by_one():
     with pytest.raises(DefinitionError) as caught:
         net("a: 1\nb: 2")

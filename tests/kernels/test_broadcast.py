@@ -1,0 +1,37 @@
+"""The CPU's rows and lines compute what the portable kernels do, element by element, to the bit."""
+
+import numpy as np
+import pytest
+
+from layerforge.kernels import Kernels
+
+K = Kernels("broadcast.h")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "outer, size, inner", [(2, 3, 37), (5, 40, 1), (4, 1, 9), (1, 7, 1), (3, 0, 4), (3, 2, 0), (0, 3, 1)]
+)
+def test_tuned_equals_portable(dtype, outer, size, inner):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, outer, size, inner)).astype(dtype)
+    w, b = rng.standard_normal((2, size)).astype(dtype)
+    rows = rng.standard_normal(outer * size).astype(dtype)
+    calls = {
+        "scale_and_shift": [(x, w, b, ..., size, inner), (x, w, None, ..., size, inner)],
+        "shift": [(x, b, ..., size, inner)],
+        "prelu_forward": [(x, w, ..., size, inner)],
+        "prelu_backward": [(x, w, dy, ..., size, inner)],
+        "spread_rows": [(rows, ..., inner, 1.5)],
+        "spread_signs": [(x, rows, ..., inner, 1.5)],
+        "spread_products": [(x, rows, ..., inner, 1.5)],
+    }
+    assert sorted(calls) == sorted(K.tuned())
+    for name, variants in calls.items():
+        for arguments in variants:
+            results = []
+            for kernels in (K, K.portable):
+                y = np.full_like(x, np.nan)
+                getattr(kernels, name)(*[y if a is ... else a for a in arguments])
+                results.append(y)
+            assert np.array_equal(*results), name

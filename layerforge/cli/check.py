@@ -96,4 +96,4 @@ def check_net(
             continue
         net.close()
         words.append(f"{len(net.nodes)} layers in {('TRAIN', 'TEST')[phase]}")
-    return f'net "{definition.message.name}" with {" and ".join(words)}'
+    return f'net "{definition.message.name}" of {" and ".join(words)}'

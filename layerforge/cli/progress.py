@@ -15,67 +15,92 @@ EVERY = 0.25  # seconds between two looks at the figures
 
 
 class LiveLine:
-    """A line at the bottom of the terminal: iteration, loss, learning rate, speed, waiting for data, time left.
+    """A line at the bottom of the terminal: iteration, time left, loss, learning rate, images/s, waiting for data.
 
-    It is an observer of a solver. ``images/s`` counts the images of the train net since the last look; ``data wait`` is
-    the share of that time in which the net waited for its sources.
+    It is an observer of a solver. ``images/s`` counts the images of the train net since the last look, ``data wait`` is
+    the share of that time in which the net waited for its sources. It appears with the first iteration, or the second
+    batch of a test, once the sources are open: they may have lines of their own to show before.
     """
 
-    def __init__(self, solver: Solver, stream: IO[str], end: int):
-        from tqdm import tqdm
-
-        self.solver = solver
-        self.bar = tqdm(
-            total=end, initial=solver.iter, file=stream, bar_format=FORM, dynamic_ncols=True, leave=False, unit="it"
-        )
-        self.batch = images_per_iteration(solver)
-        self.mark = (time.perf_counter(), solver.iter, waited(solver))
-        self.seconds_of_tests = 0.0
-        self.figures = ""
-        self.score = ""
+    def __init__(self, stream: IO[str], end: int):
+        self.stream = stream
+        self.end = end
+        self.bar: Any = None
+        self.shown = False
+        self.mark = (0.0, 0, 0.0)  # at the last look: time, iteration, seconds waited
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
         """Clears the line, and draws it again below whatever was written meanwhile."""
-        with survive():
-            self.bar.clear()
+        self.hide()
         yield
-        with survive():
-            self.bar.refresh()
+        if self.shown:
+            with survive():
+                self.bar.refresh()
+
+    def hide(self) -> None:
+        if self.shown:
+            with survive():
+                self.bar.clear()
 
     def iterated(self, solver: Solver) -> None:
         now = time.perf_counter()
-        since, iteration, waiting = self.mark
-        if now - since >= EVERY or not self.figures:
-            seconds = max(now - since, 1e-9)
-            share = (waited(solver) - waiting) / seconds
-            speed = (solver.iter - iteration) * self.batch / seconds
-            self.mark = (now, solver.iter, waited(solver))
-            self.figures = (
-                f"loss {solver.loss:.4g}  lr {solver.lr:.3g}  {speed:,.0f} images/s  data wait {min(share, 1):.0%}"
-            )
-            self.say(self.figures + self.score)
+        since, iteration, before = self.mark
+        if self.bar is None:  # how long the first iteration took says nothing: the sources were opened in it
+            self.start(solver)
+            self.look(solver)
+            self.say(solver, f"loss {solver.loss:.4g}  lr {solver.lr:.3g}")
+        elif not self.shown:  # a test was made before this iteration
+            self.look(solver)
+            self.say(solver, f"loss {solver.loss:.4g}  lr {solver.lr:.3g}")
+        elif now - since >= EVERY:
+            speed = (solver.iter - iteration) * images_per_iteration(solver) / (now - since)
+            share = min((waited(solver) - before) / (now - since), 1)
+            self.look(solver)
+            figures = f"loss {solver.loss:.4g}  lr {solver.lr:.3g}  {speed:,.0f} images/s  data wait {share:.0%}"
+            self.say(solver, figures + last_score(solver))
         with survive():
             self.bar.update(solver.iter - self.bar.n)
 
     def tested(self, solver: Solver, index: int, batch: int, batches: int) -> None:
-        now = time.perf_counter()
-        if batch == batches:
-            self.score = ""
-            self.mark = (now, solver.iter, waited(solver))
-        elif now - self.mark[0] >= EVERY or batch == 1:
-            self.mark = (now, solver.iter, waited(solver))
-            self.say(f"testing, batch {batch} of {batches}")
+        if self.bar is None:
+            if batch == 1:
+                return
+            self.start(solver)
+        if batch == batches:  # what comes next may be another test's first batch, which opens its source
+            self.hide()
+            self.shown = False
+        elif time.perf_counter() - self.mark[0] >= EVERY or not self.shown:
+            self.look(solver)
+            self.say(solver, f"testing, batch {batch} of {batches}")
 
-    def say(self, text: str) -> None:
-        if not self.score:
-            self.score = best_score(self.solver)
+    def start(self, solver: Solver) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=self.end,
+            initial=solver.iter,
+            file=self.stream,
+            bar_format=FORM,
+            dynamic_ncols=True,
+            leave=False,
+            delay=1e-9,  # draws nothing yet
+        )
+
+    def look(self, solver: Solver) -> None:
+        self.mark = (time.perf_counter(), solver.iter, waited(solver))
+
+    def say(self, solver: Solver, text: str) -> None:
+        self.shown = True
         with survive():
             self.bar.set_description_str(text)
 
     def close(self) -> None:
-        with survive():
-            self.bar.close()
+        if self.bar is not None:
+            self.hide()
+            self.shown = False
+            with survive():
+                self.bar.close()
 
 
 def survive() -> contextlib.AbstractContextManager[None]:
@@ -96,7 +121,7 @@ def waited(solver: Solver) -> float:
     return sum(getattr(node.layer, "wait_seconds", 0.0) for node in solver.net.nodes)
 
 
-def best_score(solver: Solver) -> str:
+def last_score(solver: Solver) -> str:
     """The last test's first output that is no loss, say accuracy, or else its first: ``  test accuracy 0.968``."""
     scores: dict[str, Any] = getattr(solver, "scores", {})
     single = {name: float(value.reshape(-1)[0]) for name, value in scores.items() if value.size == 1}

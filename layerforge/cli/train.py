@@ -119,7 +119,7 @@ def train(args: Namespace, handler: Any, solver: Any, state: Any, end: int) -> i
             if handler.calm:
                 from .progress import LiveLine
 
-                live = LiveLine(solver, handler.stream, end)
+                live = LiveLine(handler.stream, end)
                 handler.hide_live_line = live.hidden
                 solver.observers.append(live)
             solver.solve(end=end)

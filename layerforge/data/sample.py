@@ -23,6 +23,7 @@ import numpy as np
 from ..datum import Datum, datum_bytes
 from ..errors import DataError, did_you_mean
 from . import sample_digits, sample_shapes
+from .lmdb_source import write_lmdb
 from .loader import cores
 
 SCHEME = "sample://"
@@ -154,18 +155,9 @@ def only_one(path: Path) -> Iterator[None]:
 
 def write(sample: Sample, uri: str, part: Path, target: Path) -> None:
     """Draws a data set into a new LMDB at ``part``."""
-    import lmdb
-
     most = sample.size * sample.size * 3 + 8192  # bytes of a record, at the very most
-    environment = lmdb.open(str(part), map_size=sample.count * most + (1 << 24), sync=False, metasync=False)
-    try:
-        with contextlib.closing(draw_all(sample)) as records, environment.begin(write=True) as transaction:
-            for key, value in progress(records, sample.count, uri, target):
-                transaction.put(key, value, append=True)
-        environment.sync(True)
-    finally:
-        environment.close()
-    (part / "lock.mdb").unlink(missing_ok=True)
+    with contextlib.closing(draw_all(sample)) as records:
+        write_lmdb(part, progress(records, sample.count, uri, target), sample.count * most + (1 << 24))
 
 
 def draw_all(sample: Sample) -> Generator[tuple[bytes, bytes], None, None]:
@@ -198,6 +190,6 @@ def progress(
         sys.stderr.flush()
         yield from records
         return
-    with tqdm(records, total=count, desc=f"Drawing {uri}", unit="img", leave=False) as bar:
+    with tqdm(records, total=count, desc=f"Drawing {uri}", unit="img", leave=False, position=0) as bar:
         yield from bar
     sys.stderr.write(f"Drew {count} images of {uri} into {target}\n")

@@ -222,3 +222,77 @@ def test_it_is_not_registered():
             pass
 
     assert "PycaffeLayer" not in registry
+
+
+# In a net.
+
+
+def make_net(folder, text, **options):
+    (folder / "net.prototxt").write_text(text)
+    return layerforge.Net(str(folder / "net.prototxt"), **options)
+
+
+def python_layer(name, kind, bottom, top, rest=""):
+    return (
+        f'layer {{ name: "{name}" type: "Python" bottom: "{bottom}" top: "{top}"\n'
+        f'  python_param {{ module: "mine" layer: "{kind}" {rest} }} }}\n'
+    )
+
+
+INPUT = 'force_backward: true\nlayer { name: "data" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+
+
+def ten_times(bottom, top):
+    return python_layer(f"to_{top}", "Scale", bottom, top, "param_str: \"{'value': 10}\"")
+
+
+def test_a_chain(folder):
+    net = make_net(folder, INPUT + ten_times("x", "a") + ten_times("a", "b") + ten_times("b", "c"))
+    x = np.arange(6.0).reshape(2, 3)
+    assert net.forward(x=x)["c"].tolist() == (1000 * x).tolist()
+    assert net.backward(c=x)["x"].tolist() == (1000 * x).tolist()
+    net.blobs["x"].reshape(4, 1)
+    assert net.forward(x=np.ones((4, 1)))["c"].tolist() == [[1000]] * 4
+
+
+def test_in_place(folder):
+    net = make_net(folder, INPUT + 'layer { name: "relu" type: "ReLU" bottom: "x" top: "a" }' + ten_times("a", "a"))
+    assert net.forward(x=[[1, -2, 3], [0, 5, -6]])["a"].tolist() == [[10, 0, 30], [0, 50, 0]]
+    assert net.backward(a=np.ones((2, 3)))["x"].tolist() == [[10, 0, 10], [0, 10, 0]]
+
+
+def test_parameters_are_kept_saved_loaded_and_shared(folder):
+    text = INPUT + ten_times("x", "a").replace("python_param", 'param { name: "w" } python_param')
+    text += ten_times("a", "b").replace("python_param", 'param { name: "w" } python_param')
+    net = make_net(folder, text)
+    assert net.params["to_a"][0].data == net.params["to_b"][0].data == 10
+    net.params["to_a"][0].data[0] = 3
+    assert net.forward(x=np.ones((2, 3)))["b"][0, 0] == 9
+    net.backward(b=np.ones((2, 3)))
+    assert net.params["to_a"][0].diff == 6 * 3 + 6 * 3
+    net.save(str(folder / "net.caffemodel"))
+    again = make_net(folder, text)
+    again.copy_from(str(folder / "net.caffemodel"))
+    assert again.params["to_b"][0].data == 3
+
+
+def test_layers_below_follow_a_top_that_takes_its_shape_in_forward(folder):
+    text = INPUT + python_layer("positive", "Positive", "x", "a") + ten_times("a", "b")
+    text += 'layer { name: "relu" type: "ReLU" bottom: "b" top: "c" }'
+    net = make_net(folder, text)
+    for x in ([[1, -2, 3], [0, 5, -6]], [[1, 2, 3], [4, 5, 6]], [[-1, -2, 3], [-4, -5, -6]]):
+        kept = [v for v in np.ravel(x) if v > 0]
+        assert net.forward(x=x)["c"].tolist() == [10 * v for v in kept]
+        assert net.blobs["b"].shape == (len(kept),)
+
+
+def test_no_data_is_seen_before_there_is_any(folder):
+    text = INPUT.replace("dim: 2 dim: 3", "dim: 2 dim: 3 dim: 4") + python_layer("legacy", "Legacy", "x", "a")
+    net = make_net(folder, text)
+    assert net.blobs["a"].shape == (2, 12)
+
+
+def test_what_the_class_raises_leaves_the_net_as_it_is(folder):
+    net = make_net(folder, INPUT + python_layer("broken", "Broken", "x", "a"))
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        net.forward(x=np.ones((2, 3)))

@@ -82,7 +82,11 @@ def read(layer: Layer, axes: int) -> Windows:
 
 def _dilation(layer: Layer) -> str:
     """The field that dilation is written in: DeepLab's Caffe had it first and called it hole."""
-    return "hole" if any(given(layer, name) for name in ("hole", "hole_h", "hole_w")) else "dilation"
+    holes = [name for name in ("hole", *spellings("hole")) if given(layer, name)]
+    if holes and given(layer, "dilation"):
+        message = f"dilation and {holes[0]} are two spellings of one option: keep dilation"
+        raise layer.error(message, holes[0], kind=DefinitionError)
+    return "hole" if holes else "dilation"
 
 
 def given(layer: Layer, field: str) -> list[int]:

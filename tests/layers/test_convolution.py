@@ -139,6 +139,12 @@ def test_only_what_learns_gets_a_gradient(learns, shape):
         ),
         (
             DefinitionError,
+            "num_output: 8 kernel_size: 3 dilation: 1 hole_w: 2",
+            IMAGES,
+            "dilation and hole_w are two spellings of one option: keep dilation",
+        ),
+        (
+            DefinitionError,
             "num_output: 8 kernel_h: 3",
             IMAGES,
             "kernel_h is given without kernel_w: give both, or kernel_size",

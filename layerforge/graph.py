@@ -68,8 +68,12 @@ def filter_layers(layers: Sequence[schema.Definition], state: State) -> list[sch
     return kept
 
 
-def check_wiring(layers: Sequence[schema.Definition], problems: Problems) -> None:
-    """Reports every bottom that nobody writes above, every cycle, and every top that is made twice."""
+def check_wiring(layers: Sequence[schema.Definition], problems: Problems) -> set[str]:
+    """Reports every bottom that nobody writes above, every cycle, and every top that is made twice.
+
+    Returns the names of the last.
+    """
+    twice = set()
     written: dict[str, schema.Definition] = {}
     for index, layer in enumerate(layers):
         message = layer.message
@@ -80,6 +84,7 @@ def check_wiring(layers: Sequence[schema.Definition], problems: Problems) -> Non
             in_place = i < len(message.bottom) and message.bottom[i] == top
             if top in written and not in_place:
                 first = written[top]
+                twice.add(top)
                 problems.add(
                     DefinitionError(
                         f'layer "{message.name}" writes "{top}", which layer "{first.message.name}" already writes'
@@ -88,6 +93,7 @@ def check_wiring(layers: Sequence[schema.Definition], problems: Problems) -> Non
                     )
                 )
             written.setdefault(top, layer)
+    return twice
 
 
 def _dangling(

@@ -17,7 +17,7 @@ import numpy as np
 from . import device as devices
 from . import fillers, graph, layer, schema, upgrade, weights
 from .blob import Blob, Parameter, Shape, View, shape_of
-from .errors import DefinitionError, Problems, ShapeError, did_you_mean
+from .errors import DataError, DefinitionError, Problems, ShapeError, did_you_mean
 from .layer import TEST, Layer
 from .storage import Storage
 
@@ -80,6 +80,7 @@ class Net:
         self.step = -1  # forward passes begun, less one; part of the key of every random number
         self.nodes: list[Node] = []
         self._views: dict[str, View] = {}
+        self._copied: dict[str, str] = {}  # what an inserted Split makes -> the blob that it copies
         self._reuse = reuse
         self._kept: set[tuple[str, str]] = set()
         self._stale = False
@@ -104,21 +105,22 @@ class Net:
         layers = graph.filter_layers(self.definition.children("layer"), self.state)
         for made in layers:
             _check_type(made, problems)
-        graph.check_wiring(layers, problems)
-        problems.raise_any()
+        unknown = graph.check_wiring(layers, problems)  # blobs whose shape a mistake keeps from being known
         self.layer_definitions = graph.insert_splits(layers)
         unread: dict[str, None] = {}
-        unknown: set[str] = set()  # blobs whose shape an earlier mistake keeps from being known
+        named = {made.message.name for made in layers}
         for definition in self.layer_definitions:
             message = definition.message
+            if message.type == "Split" and message.name not in named:
+                self._copied.update(dict.fromkeys(message.top, message.bottom[0]))
             for bottom in message.bottom:
                 unread.pop(bottom, None)
             try:
-                if unknown.isdisjoint(message.bottom):
+                if all(bottom in self._views and bottom not in unknown for bottom in message.bottom):
                     self.nodes.append(self._make_node(definition))
                 else:
                     unknown.update(message.top)
-            except (DefinitionError, ShapeError) as error:
+            except (DefinitionError, ShapeError, DataError) as error:
                 problems.add(error)
                 unknown.update(message.top)
             else:
@@ -141,6 +143,7 @@ class Net:
         made = cls(definition, phase, self.device, self.dtype, self.seed)
         bottom = tuple(self._views[name] for name in message.bottom)
         made.bottom_shapes = tuple(view.shape for view in bottom)
+        made.bottom_names = tuple(self._copied.get(name, name) for name in message.bottom)
         made.setup(*made.bottom_shapes)
         shapes = [shape_of(shape) for shape in made.top_shapes(*made.bottom_shapes)]
         tops = []

@@ -346,8 +346,8 @@ class Solver:
         for i, (mine, theirs) in enumerate(zip(history, state.history, strict=True)):
             if mine.size != theirs.size:
                 raise SnapshotError(
-                    f"{state_path}: history array {i} has shape {theirs.shape}, this net's parameter has {mine.shape}."
-                    " Resume with the net that wrote it"
+                    f"{state_path}: history array {i} has shape {theirs.shape}, {self._parameter_title(i)} of this net"
+                    f" has {mine.shape}. Resume with the net that wrote it"
                 )
         log.info("Restoring previous solver status from %s", state_path)
         self.net.copy_from(model)
@@ -367,6 +367,13 @@ class Solver:
             for node in self.net.nodes:
                 node.layer.skip(passes)
         self._mark = (time.perf_counter(), self.iter)
+
+    def _parameter_title(self, index: int) -> str:
+        """The parameter that a history array belongs to, for messages."""
+        segments = self.net.arena.segments
+        parameter = segments[index % len(segments)][2]
+        node = next(node for node in self.net.nodes if any(p is parameter for p in node.layer.blobs))
+        return f'parameter "{parameter.name}" of {node.layer.title}'
 
     def _recall(self, record: dict[str, Any]) -> None:
         self.seed = record["seed"]

@@ -5,7 +5,7 @@ import pytest
 from layerforge.layers._windows import Windows, geometry
 
 
-@pytest.mark.parametrize("kernel, stride, pad, dilation", itertools.product((1, 3, 4), (1, 3), (0, 2), (1, 2)))
+@pytest.mark.parametrize("kernel, stride, pad, dilation", list(itertools.product((1, 3, 4), (1, 3), (0, 2), (1, 2))))
 def test_output_is_how_many_windows_fit(kernel, stride, pad, dilation):
     windows = Windows((kernel,), (stride,), (pad,), (dilation,))
     for size in range(1, 20):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,25 @@ class _Keys:
         return self.text[self.ends[position - 1] if position else 0 : self.ends[position]]
 
 
+def write_lmdb(path: str | os.PathLike[str], records: Iterable[tuple[bytes, bytes]], most_bytes: int = 1 << 30) -> None:
+    """Makes a new LMDB of pairs of key and value, given in the order of their keys.
+
+    ``most_bytes`` bounds its size; a sparse file costs only what is written. Raises OSError or lmdb.Error where it
+    cannot be written.
+    """
+    import lmdb
+
+    environment = lmdb.open(os.fspath(path), map_size=most_bytes, sync=False, metasync=False)
+    try:
+        with environment.begin(write=True) as transaction:
+            for key, value in records:
+                transaction.put(key, value, append=True)
+        environment.sync(True)
+    finally:
+        environment.close()
+    (Path(path) / "lock.mdb").unlink(missing_ok=True)
+
+
 def _check_file(uri: str, path: Path) -> None:
     """Refuses a file that is no LMDB, or only the beginning of one: reading past its end would end the process."""
     try:
@@ -155,17 +176,18 @@ def _check_file(uri: str, path: Path) -> None:
             if len(head) < 28 or struct.unpack_from("=I", head, 16)[0] != MAGIC:
                 raise DataError(f'source "{uri}" is not an LMDB: {path} does not begin like one')
             file.seek(0)
-            first = file.read(META.size)
-            page = META.unpack(first)[4] if len(first) == META.size else 0
+            blocks = [file.read(META.size)]
+            page = META.unpack(blocks[0])[4] if len(blocks[0]) == META.size else 0
             file.seek(page)
-            second = file.read(META.size)
+            blocks.append(file.read(META.size))
     except OSError as error:
         raise DataError(f'source "{uri}" cannot be read: {path}: {error.strerror}') from error
-    needed = 2 * page
-    if len(first) == len(second) == META.size:  # two meta pages take turns; the later one counts
-        last = max((META.unpack(meta) for meta in (first, second)), key=lambda meta: meta[-1])
-        needed = page * (last[-2] + 1)
-    if size < needed or not page:
+    needed = META.size
+    metas = [META.unpack(block) for block in blocks if len(block) == META.size]
+    if metas and page:
+        last_page, _ = max((meta[-2:] for meta in metas), key=lambda meta: meta[1])  # they take turns: the later counts
+        needed = page * max(2, last_page + 1)
+    if size < needed:
         raise DataError(
             f'source "{uri}" is cut short: {path} has {size} bytes and should have at least {needed}. Copy it again'
         )

@@ -80,10 +80,10 @@ class Loader:
         """How many records `next` has handed out, over all epochs; ``start`` of a loader that is to go on here."""
         return self._ring.start + self._ring.taken * self.batch_size
 
-    @property
+    @functools.cached_property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of what the first record becomes. Raises what is wrong with it."""
-        return self._ring.work.shape
+        return self._ring.work.record(self._ring.start)[2]
 
     @property
     def skipped(self) -> int:
@@ -98,10 +98,13 @@ class Loader:
         self._lent = True
         return batch
 
-    def peek_shape(self) -> tuple[int, ...]:
-        """The shape of the next batch's data, before it is taken."""
+    def peek_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the next batch, before it is taken; for batches of one, where it may differ."""
+        if not self._ring.started:
+            return self._ring.work.record(self.position)[2]
         self.release()
-        return self._wait().data.shape
+        channels, height, width = self._wait().data.shape[1:]
+        return channels, height, width
 
     def release(self) -> None:
         """Gives the last batch's arrays back, once they are copied, so that the threads may go on."""
@@ -109,10 +112,10 @@ class Loader:
             self._lent = False
             self._ring.release()
 
-    def seek(self, position: int) -> None:
-        """Goes on from another position."""
+    def seek(self, position: int, seed: int | None = None) -> None:
+        """Goes on from another position, and with the random numbers of another seed if one is given."""
         self._lent = False
-        self._ring.restart(position)
+        self._ring.restart(position, seed)
 
     def close(self) -> None:
         """Ends the threads. May be called again, and after an interrupt."""
@@ -142,40 +145,35 @@ class _Work:
         self.skipped = 0
         self._lock = threading.Lock()
 
-    @functools.cached_property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) that the first record becomes, of those that are not damaged."""
-        for position in range(len(self.source)):
-            try:
-                return self._shaped(position)[1]
-            except BadRecord as error:
-                if not self.skip_bad:
-                    raise
-                self._skip(position, error)
-        raise self._nothing_left()
+    def reseed(self, seed: int) -> None:
+        self.order.reseed(seed)
+        self.transformer.seed = seed
 
-    def fill(self, slot: _Slot, row: int, index: int) -> None:
-        """Puts record ``index``, or the next one that is not damaged, into a row of a batch."""
+    def record(self, index: int) -> tuple[int, Datum, tuple[int, int, int], Image]:
+        """Record ``index``, or the next one that is not damaged: its position, what shape it becomes, its image."""
         for further in range(len(self.source)):
             position = self.order(index + further)
             try:
-                datum, shape, image = self._shaped(position)
+                return position, *self._shaped(position)
             except BadRecord as error:
                 if not self.skip_bad:
                     raise
                 self._skip(position, error)
-                continue
-            if slot.data.shape[1:] != shape:
-                if self.batch_size > 1:
-                    raise ShapeError(
-                        f"{self.source.describe(position)}: it becomes {shape}, but the first record {self.shape}, and "
-                        "a batch needs one shape: write crop_size, or batch_size: 1, or make the records of one size"
-                    )
-                slot.data = np.empty((1, *shape), np.float32)
-            self.transformer(image, slot.data[row], index)
-            slot.labels[row] = datum.label
-            return
-        raise self._nothing_left()
+        raise DataError(f'source "{self.source.uri}": every one of its {len(self.source)} records is damaged')
+
+    def fill(self, slot: _Slot, row: int, index: int) -> None:
+        """Puts a record into a row of a batch."""
+        position, datum, shape, image = self.record(index)
+        first = slot.data.shape[1:]
+        if shape != first:
+            if self.batch_size > 1:
+                raise ShapeError(
+                    f"{self.source.describe(position)}: it becomes {shape}, the first record {first}, but "
+                    "a batch needs one shape: write crop_size, or batch_size: 1, or make the records of one size"
+                )
+            slot.data = np.empty((1, *shape), np.float32)
+        self.transformer(image, slot.data[row], index)
+        slot.labels[row] = datum.label
 
     def _shaped(self, position: int) -> tuple[Datum, tuple[int, int, int], Image]:
         """A record, what shape it becomes, and its image. Errors name the record."""
@@ -185,9 +183,6 @@ class _Work:
             return datum, self.transformer.output_shape(image), image
         except LayerForgeError as error:
             raise type(error)(f"{self.source.describe(position)}: {error.message}") from None
-
-    def _nothing_left(self) -> DataError:
-        return DataError(f'source "{self.source.uri}": every one of its {len(self.source)} records is damaged')
 
     def _skip(self, position: int, error: LayerForgeError) -> None:
         with self._lock:
@@ -233,6 +228,11 @@ class _Ring:
         self._closed = False
         self._threads: list[threading.Thread] = []
 
+    @property
+    def started(self) -> bool:
+        """Whether a batch was asked for."""
+        return bool(self._slots)
+
     def make(self) -> Batch:
         """The next batch, made here and now."""
         self._allocate()
@@ -258,7 +258,7 @@ class _Ring:
             raise DataError(f'source "{self.work.source.uri}": its loader is closed')
         if not self._slots:
             self.work.source.open()
-            shape = self.work.shape
+            shape = self.work.record(self.start)[2]
             self._slots = [_Slot(self.work.batch_size, shape) for _ in range(self._count)]
 
     def wait(self) -> Batch:
@@ -278,7 +278,7 @@ class _Ring:
             self.freed += 1
             self._changed.notify_all()
 
-    def restart(self, position: int) -> None:
+    def restart(self, position: int, seed: int | None) -> None:
         """Forgets what was made and goes on from another record."""
         with self._changed:
             self._paused = True
@@ -286,6 +286,8 @@ class _Ring:
                 self._changed.wait_for(lambda: not self._active)
                 for slot in self._slots:
                     slot.clear()
+                if seed is not None:
+                    self.work.reseed(seed)
                 self.start, self.taken, self.freed, self._claimed = position, 0, 0, 0
             finally:
                 self._paused = False

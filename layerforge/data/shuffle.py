@@ -23,9 +23,15 @@ class Order:
     def __init__(self, count: int, shuffle: bool, seed: int = 0, stream: int = 0):
         self.count = count
         self.shuffle = shuffle
-        self.key = seed, (stream ^ SALT) & 0xFFFFFFFF
+        self.seed, self.stream = seed, (stream ^ SALT) & 0xFFFFFFFF
         self._lock = threading.Lock()
         self._epochs: dict[int, np.ndarray] = {}
+
+    def reseed(self, seed: int) -> None:
+        """Changes the order of every epoch to that of another seed."""
+        with self._lock:
+            self.seed = seed
+            self._epochs.clear()
 
     def __call__(self, index: int) -> int:
         epoch, position = divmod(index, self.count)
@@ -35,5 +41,5 @@ class Order:
             if epoch not in self._epochs:
                 # Threads work around the end of an epoch on two of them at once, never on three.
                 self._epochs = {e: order for e, order in self._epochs.items() if abs(e - epoch) == 1}
-                self._epochs[epoch] = permutation(*self.key, epoch, self.count)
+                self._epochs[epoch] = permutation(self.seed, self.stream, epoch, self.count)
             return int(self._epochs[epoch][position])

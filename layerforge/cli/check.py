@@ -14,7 +14,7 @@ from argparse import Namespace
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LayerForgeError, Problems
+from ..errors import LayerForgeError, Place, Problems
 from . import flags, machine
 
 if TYPE_CHECKING:
@@ -40,10 +40,21 @@ def run(args: Namespace, handler: Any) -> int:
         words = check_file(file, args, found)
         if not found.errors:
             print(f"{file}: {words}; no mistakes.")
-        for error in found.errors:
+        for error in in_order(found.errors):
             problems.add(error)
     problems.raise_any()
     return 0
+
+
+def in_order(errors: list[LayerForgeError]) -> list[LayerForgeError]:
+    """File by file as they come, by line within a file."""
+    files = list(dict.fromkeys(error.place.file if error.place else None for error in errors))
+
+    def key(error: LayerForgeError) -> tuple[int, int, int]:
+        place = error.place or Place()
+        return files.index(place.file), place.line or 0, place.column or 0
+
+    return sorted(errors, key=key)
 
 
 def check_file(file: str, args: Namespace, problems: Problems) -> str:

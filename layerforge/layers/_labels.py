@@ -54,7 +54,7 @@ def check(layer: Layer, labels: View, classes: int, ignored: int | None = None) 
     value = float(values[at])
     text = f"{value:.0f}" if value == np.trunc(value) and abs(value) < 1e15 else f"{value:g}"
     raise layer.error(
-        f'label {text} of {where} in bottom "{labels.name}" {labels.shape} must be one of the {classes} classes,'
+        f"label {text} of {where} in {layer.describe(1)} must be one of the {classes} classes,"
         f" 0 to {classes - 1}. Mend the data, score more classes, or name a label that does not count in ignore_label",
         "bottom",
         1,

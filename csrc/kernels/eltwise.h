@@ -20,6 +20,12 @@ KERNEL void scale(index_t i, const T* x, T* y, T c) {
   y[i] = c * x[i];
 }
 
+// y = c * s * x, for a single number s
+template <class T>
+KERNEL void scale_by(index_t i, const T* x, const T* s, T* y, T c) {
+  y[i] = c * s[0] * x[i];
+}
+
 // y = a * b
 template <class T>
 KERNEL void product(index_t i, const T* a, const T* b, T* y) {

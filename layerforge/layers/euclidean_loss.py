@@ -38,7 +38,6 @@ class EuclideanLoss(Layer):
 
     def backward(self, bottom, top):
         (loss,) = top
-        weight = float(self.device.to_numpy(loss.diff)) / max(bottom[0].shape[0], 1)
         for x, sign in zip(bottom, (1, -1), strict=True):
             if x.needs_diff:
-                K.scale(self.state["difference"], x.diff, sign * weight)
+                K.scale_by(self.state["difference"], loss.diff, x.diff, sign / max(x.shape[0], 1))

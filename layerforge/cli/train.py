@@ -19,7 +19,7 @@ import signal
 from argparse import Namespace
 from typing import Any
 
-from ..errors import DefinitionError
+from ..errors import DefinitionError, LayerForgeError
 from . import flags, machine, signals
 
 log = logging.getLogger("layerforge.cli")
@@ -123,6 +123,10 @@ def train(args: Namespace, handler: Any, solver: Any, state: Any, end: int) -> i
                 handler.hide_live_line = live.hidden
                 solver.observers.append(live)
             solver.solve(end=end)
+    except (LayerForgeError, KeyboardInterrupt):
+        if solver.last_snapshot is not None:
+            log.info("To go on from the last good snapshot: %s", resume_command(args, solver.last_snapshot.state, True))
+        raise
     finally:
         if live:
             live.close()

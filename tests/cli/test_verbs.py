@@ -1,0 +1,161 @@
+"""`layerforge test`, `time`, `check` and `summary`."""
+
+import re
+
+import pytest
+
+import layerforge
+from layerforge.cli.time import report
+
+NUMBER = r"[-+.\de]+"
+
+
+def test_test(lab):
+    lab.train()
+    ran = lab.run("test", "-model", "net.prototxt", "-weights", "toy_iter_8.caffemodel", "-iterations", "2")
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+    expected = [
+        r"Use CPU with \d+ threads?\.",
+        r"Loaded 2 layers from toy_iter_8\.caffemodel",
+        r"Running for 2 iterations\.",
+        rf"Batch 0, accuracy = {NUMBER}",
+        rf"Batch 0, loss = {NUMBER}",
+        rf"Batch 1, accuracy = {NUMBER}",
+        rf"Batch 1, loss = {NUMBER}",
+        rf"Loss: {NUMBER}",
+        rf"accuracy = {NUMBER}",
+        rf"loss = {NUMBER} \(\* 1 = {NUMBER} loss\)",
+    ]
+    assert len(ran.log) == len(expected)
+    for line, pattern in zip(ran.log, expected, strict=True):
+        assert re.fullmatch(pattern, line), (line, pattern)
+    batches = [float(line.rpartition(" = ")[2]) for line in ran.log if re.match(r"Batch \d, accuracy", line)]
+    assert float(ran.log[-2].partition(" = ")[2]) == pytest.approx(sum(batches) / 2, rel=1e-4)
+
+
+def test_test_with_an_output_of_many_values(lab):
+    lab.train()
+    text = (lab.folder / "net.prototxt").read_text()
+    lab.write("net.prototxt", text[: text.index('layer { name: "accuracy"')])
+    ran = lab.run("test", "--model", "net.prototxt", "--weights", "toy_iter_8.caffemodel", "--iterations", "1")
+    assert sum(line.startswith("Batch 0, ip = ") for line in ran.log) == 12
+    assert sum(line.startswith("ip = ") for line in ran.log) == 12
+
+
+def test_time(lab):
+    ran = lab.run("time", "--model", "net.prototxt", "--iterations", "2")
+    assert (ran.status, ran.err) == (0, "")
+    expected = [
+        r"Use CPU with \d+ threads?\.",
+        "Performing Forward",
+        f"Initial loss: {NUMBER}",
+        "Performing Backward",
+        r"\*\*\* Benchmark begins \*\*\*",
+        r"Testing for 2 iterations\.",
+        rf"Iteration: 1 forward-backward time: {NUMBER} ms\.",
+        rf"Iteration: 2 forward-backward time: {NUMBER} ms\.",
+        "Average time per layer: ",
+    ]
+    for name in ("data", "conv", "relu", "ip", "loss"):
+        expected += [rf"{name:>10}\tforward: {NUMBER} ms\.", rf"{name:>10}\tbackward: {NUMBER} ms\."]
+    expected += [
+        rf"Average Forward pass: {NUMBER} ms\.",
+        rf"Average Backward pass: {NUMBER} ms\.",
+        rf"Average Forward-Backward: {NUMBER} ms\.",
+        rf"Total Time: {NUMBER} ms\.",
+        r"\*\*\* Benchmark ends \*\*\*",
+    ]
+    assert len(ran.log) == len(expected)
+    for line, pattern in zip(ran.log, expected, strict=True):
+        assert re.fullmatch(pattern, line), (line, pattern)
+    rows = ran.out.splitlines()
+    assert re.split(" {2,}", rows[0]) == [
+        "layer",
+        "type",
+        "forward ms",
+        "backward ms",
+        "share",
+        "GFLOP/s forward",
+        "backward",
+    ]
+    assert [row.split()[0] for row in rows[2:7]] == ["data", "conv", "relu", "ip", "loss"]
+    assert rows[8].startswith("all ")
+    assert re.fullmatch(rf"Forward and backward: {NUMBER} ms\.", rows[9])
+    assert re.fullmatch(r"[\d,.]+ images/s in batches of 4", rows[10])
+
+
+def test_time_of_a_test_net_with_another_batch(lab):
+    ran = lab.run("time", "-model", "solver.prototxt", "-phase", "test", "-iterations=1", "--batch", "2")
+    assert "accuracy" in [row.split()[0] for row in ran.out.splitlines()[2:9]]
+    assert ran.out.splitlines()[-1].endswith("images/s in batches of 2")
+
+
+def test_the_figures_of_time(lab):
+    """144 * 36 * 27 ... by hand: conv has 4*36*27 multiply-adds per image, ip 144*3."""
+    net = layerforge.Net("net.prototxt", layerforge.TRAIN, seed=1)
+    lines = report(net, [0.0, 2e-3, 1e-3, 1e-3, 0.0], [0.0, 4e-3, 1e-3, 1e-3, 0.0], iterations=1).splitlines()
+    conv, ip, everything = lines[3].split(), lines[5].split(), lines[8].split()
+    work = 2 * 4 * 4 * 36 * 27
+    assert conv[2:5] == ["2.000", "4.000", "60.0%"]
+    assert float(conv[5]) == pytest.approx(work / 2e-3 / 1e9, abs=0.05)
+    assert float(conv[6]) == pytest.approx(work / 4e-3 / 1e9, abs=0.05), "no gradient of the data is needed"
+    assert ip[2:5] == ["1.000", "1.000", "20.0%"]
+    assert everything[1:3] == ["4.000", "6.000"]
+    assert lines[9:] == ["Forward and backward: 10.000 ms.", "400.0 images/s in batches of 4"]
+
+
+def test_check(lab):
+    ran = lab.run("check", "solver.prototxt", "net.prototxt")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        'solver.prototxt: a solver, net "Toy" of 5 layers in TRAIN, net "Toy" of 8 layers in TEST; no mistakes.',
+        'net.prototxt: net "Toy" of 5 layers in TRAIN and 8 layers in TEST; no mistakes.',
+    ]
+    assert not list(lab.folder.glob("*iter*")), "nothing is run"
+
+
+def test_check_goes_on_after_a_file_with_mistakes(lab):
+    lab.write("bad.prototxt", 'lyer { name: "a" }')
+    ran = lab.run("check", "bad.prototxt", "solver.prototxt")
+    assert ran.status == 1
+    assert ran.err == 'bad.prototxt:1:1: "lyer" is no field of NetParameter. Did you mean "layer"?\n'
+    assert ran.out.startswith("solver.prototxt: a solver, ")
+
+
+def test_check_with_layers_of_ones_own(lab):
+    from layerforge import layer
+
+    lab.write("own_check.py", "import layerforge\n\n\nclass OwnCheck(layerforge.Layer):\n    in_place = True\n")
+    lab.change("net.prototxt", '"ReLU"', '"OwnCheck"')
+    assert lab.run("check", "net.prototxt").status == 1
+    try:
+        assert lab.run("check", "net.prototxt", "--import", "own_check.py").status == 0
+    finally:
+        layer.registry.pop("OwnCheck", None)
+
+
+def test_summary(lab):
+    ran = lab.run("summary", "net.prototxt")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == (
+        "layer  type             tops       parameters  multiply-adds   memory\n"
+        "---------------------------------------------------------------------\n"
+        "data   DummyData        4x3x8x8 4                             3.0 KiB\n"
+        "conv   Convolution      4x4x6x6           112         15.6 k  2.2 KiB\n"
+        "relu   ReLU             4x4x6x6\n"
+        "ip     InnerProduct     4x3               435         1.73 k     48 B\n"
+        "loss   SoftmaxWithLoss  1                                         4 B\n"
+        "---------------------------------------------------------------------\n"
+        "all                                       547         17.3 k  5.3 KiB\n"
+        "\n"
+        "Toy in TRAIN: 5 layers, 547 parameters (2.1 KiB), 547 of them learnt.\n"
+        "Multiply-adds forward: 17.3 k for a batch of 4, 4.32 k each.\n"
+    )
+
+
+def test_summary_for_another_batch_and_phase(lab):
+    out = lab.run("summary", "solver.prototxt", "--phase", "TEST", "--batch", "100").out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line}
+    assert rows["conv"] == ["conv", "Convolution", "100x4x6x6", "112", "389", "k", "56.2", "KiB"]
+    assert rows["accuracy"] == ["accuracy", "Accuracy", "1", "4", "B"]
+    assert out.splitlines()[-2].startswith("Toy in TEST: 8 layers, 547 parameters")

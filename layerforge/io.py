@@ -1,6 +1,7 @@
 """pycaffe's ``caffe.io``: arrays to and from Caffe's messages, images to and from network inputs.
 
-Images are float32 arrays of shape (H, W, C), RGB, in [0, 1], as in pycaffe; a `Transformer` makes network inputs of them.
+Images are float32 arrays of shape (H, W, C), RGB, in [0, 1], as in pycaffe; a `Transformer` makes network inputs of
+them.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
 
 
 class Transformer:
-    """Images to network inputs, by input blob: resize, transpose, channel swap, raw scale, mean, input scale, in this order.
+    """Images to network inputs, by input blob: resize, transpose, channel swap, raw scale, mean, input scale, in this
+    order.
 
     ``inputs`` maps the names of input blobs to their shapes. Each ``set_*`` takes such a name first.
     """

@@ -52,7 +52,7 @@ CASES = {
     "1x1, strided": geometry(3, 8, 7, (7, 6), 1, stride=2),
     "1x1, many images in a tile": geometry(20, 8, 7, (3, 3), 1),
     "many images in a tile": geometry(20, 8, 7, (3, 3), 3, pad=1),
-    "several tiles in an image": geometry(2, 20, 6, (60, 70), 3, pad=1),
+    "several tiles in an image": geometry(2, 3, 6, (60, 70), 3, pad=1),
     "several tiles in an image, strided": geometry(2, 3, 5, (80, 90), 5, stride=(2, 3), pad=2),
     "one output position": geometry(3, 4, 5, (6, 6), 6),
     "no spatial axis": geometry(4, 6, 5, (), ()),

@@ -1,0 +1,95 @@
+// Local response normalisation across channels. x and y are (images, channels, positions).
+//
+//   s_c = k + alpha / size * sum of x_c'^2 over c' = c - (size - 1) / 2 ... c + size / 2    where there are such
+//   channels y_c = x_c * s_c^-beta
+//
+// Nothing but y is kept: backward computes s again. Krizhevsky et al., NIPS 2012.
+#pragma once
+#include "portable.h"
+
+// s^-beta. 0.75 is what nearly every net has, and two roots are quicker than a power.
+template <class T>
+KERNEL T inverse_power(T s, T beta) {
+  if (beta == T(0.75)) {
+    const T root = sqrt(s);
+    return 1 / (root * sqrt(root));
+  }
+  if (beta == T(0.5)) return 1 / sqrt(s);
+  if (beta == T(1)) return 1 / s;
+  return pow(s, -beta);
+}
+
+// s of channel c, at the position whose channel 0 is x.
+template <class T>
+KERNEL T lrn_scale(const T* x, int c, int channels, index_t positions, int size, T alpha, T k) {
+  const int begin = max(c - (size - 1) / 2, 0), end = min(c + size / 2 + 1, channels);
+  T sum = 0;
+  for (int near = begin; near < end; ++near) sum += x[near * positions] * x[near * positions];
+  return k + alpha / T(size) * sum;
+}
+
+// y = x * s^-beta
+template <class T>
+KERNEL void lrn_forward(index_t i, const T* x, T* y, int channels, index_t positions, int size, T alpha, T beta, T k) {
+  const int c = int(i / positions % channels);
+  const T s = lrn_scale(x + i - c * positions, c, channels, positions, size, alpha, k);
+  y[i] = x[i] * inverse_power(s, beta);
+}
+
+// dx_c = dy_c s_c^-beta - 2 alpha beta / size * x_c * sum of dy_c' x_c' s_c'^(-beta - 1) over the c' whose sums have
+// x_c
+template <class T>
+KERNEL void lrn_backward(index_t i, const T* x, const T* dy, T* dx, int channels, index_t positions, int size, T alpha,
+                         T beta, T k) {
+  const int c = int(i / positions % channels);
+  const int begin = max(c - size / 2, 0), end = min(c + (size - 1) / 2 + 1, channels);
+  const index_t first = i - c * positions;
+  T sum = 0, own = 0;
+  for (int near = begin; near < end; ++near) {
+    const T s = lrn_scale(x + first, near, channels, positions, size, alpha, k), power = inverse_power(s, beta);
+    const index_t at = first + near * positions;
+    sum += dy[at] * x[at] * power / s;
+    if (near == c) own = dy[at] * power;
+  }
+  dx[i] = own - 2 * alpha * beta / T(size) * x[i] * sum;
+}
+
+// Within a channel: images are planes of H rows and W columns, and the window is a square of size x size around the
+// position, cut off at the border. Jarrett et al., ICCV 2009.
+
+// The sum of x over the window around position i.
+template <class T>
+KERNEL T window_sum(index_t i, const T* x, int H, int W, int size) {
+  const int h = int(i / W % H), w = int(i % W), reach = size / 2;
+  const T* plane = x + i / W / H * H * W;
+  T sum = 0;
+  for (int a = max(h - reach, 0); a < min(h + reach + 1, H); ++a)
+    for (int b = max(w - reach, 0); b < min(w + reach + 1, W); ++b) sum += plane[a * W + b];
+  return sum;
+}
+
+// scale = 1 + alpha / size^2 * sum of x^2 over the window; squares holds x^2
+template <class T>
+KERNEL void within_scale(index_t i, const T* squares, T* scale, int H, int W, int size, T alpha) {
+  scale[i] = 1 + alpha / T(size * size) * window_sum(i, squares, H, W, size);
+}
+
+// y = x * scale^-beta
+template <class T>
+KERNEL void within_forward(index_t i, const T* x, const T* scale, T* y, T beta) {
+  y[i] = x[i] * inverse_power(scale[i], beta);
+}
+
+// ratio = dy * x * scale^(-beta - 1)
+template <class T>
+KERNEL void within_ratio(index_t i, const T* x, const T* scale, const T* dy, T* ratio, T beta) {
+  ratio[i] = dy[i] * x[i] * inverse_power(scale[i], beta) / scale[i];
+}
+
+// dx = dy * scale^-beta - 2 alpha beta / size^2 * x * sum of ratio over the window
+template <class T>
+KERNEL void within_backward(index_t i, const T* x, const T* scale, const T* dy, const T* ratio, T* dx, int H, int W,
+                            int size, T alpha, T beta) {
+  const T sum = window_sum(i, ratio, H, W, size);
+  dx[i] = dy[i] * inverse_power(scale[i], beta) - 2 * alpha * beta / T(size * size) * x[i] * sum;
+}

@@ -119,7 +119,10 @@ def _crop(options: Any) -> tuple[int, int] | None:
 
 def _mean_image(path: str) -> np.ndarray:
     """The mean image of a .binaryproto as (C, H, W)."""
-    mean = np.asarray(wire.read_blob(path), np.float32)
+    try:
+        mean = np.asarray(wire.read_blob(path), np.float32)
+    except DataError as error:
+        raise DataError(f"mean_file {error}") from error
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3:

@@ -37,7 +37,7 @@ class Data(Layer):
             raise DefinitionError(f"{self.title}: batch_size must be at least 1", self.place("batch_size"))
         with self._explained():
             self.source = open_source(options.source, options.backend, readahead=not options.shuffle)
-        with self._explained():
+        with self._explained("transform_param"):
             self._transformer = Transformer(self.param.transform_param, self.phase, self.seed, self.stream)
         if options.force_encoded_color:
             self._transformer.color = True
@@ -107,10 +107,10 @@ class Data(Layer):
         self.source.close()
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, field: str = "") -> Iterator[None]:
         """Puts this layer and the line of the field in front of what a source or a transformer says."""
         try:
             yield
         except (DataError, DefinitionError, ShapeError) as error:
-            field = "source" if isinstance(error, DataError) else "transform_param"
-            raise self.error(error.message, field, kind=type(error)) from error
+            told = field or ("source" if isinstance(error, DataError) else "transform_param")
+            raise self.error(error.message, told, kind=type(error)) from error

@@ -64,4 +64,4 @@ class DummyData(Layer):
                     self._filled[i] = y.data
             else:
                 seed, stream, step = self.random_key()
-                fillers.fill(y.data, given[field[1]], (seed, stream + i, step), self.place(*field))
+                fillers.fill(y.data, given[field[1]], (seed, stream + i, step), self.place(*field, "type"))

@@ -192,7 +192,8 @@ def test_two_processes_at_once(tmp_path):
     [
         (
             "sample://shape?split=train",
-            'source "sample://shape?split=train": there is no sample data "shape". Did you mean "shapes"? Known: shapes, digits',
+            'source "sample://shape?split=train": there is no sample data "shape". Did you mean "shapes"? '
+            "Known: shapes, digits",
         ),
         (
             "sample://shapes",

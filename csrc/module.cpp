@@ -2,7 +2,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <sched.h>
 
 #include <cstring>
 
@@ -59,15 +58,6 @@ static void adopt_tuned() {
 static int thread_count = 1;
 
 int threads() { return thread_count; }
-
-// The cores this process may use, not all that the machine has.
-static int available_cores() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-  return std::max(1, omp_get_num_procs());
-}
 
 static py::object error_class(const char* name) { return py::module_::import("layerforge.errors").attr(name); }
 
@@ -273,17 +263,18 @@ static void run_ranges(RangeFunction run, int64_t count, int64_t largest, const 
 static std::vector<const Kernel*> handles;
 
 // launch(handle, *arguments, count=None): checks the arguments and runs the kernel on every element.
-// The handle is twice the kernel's number, plus 1 if its hand-tuned version is not wanted.
-// This is the hot entry, so it is called by CPython directly; pybind11's dispatcher would double its cost.
+// The handle is four times the kernel's number, plus 1 if its hand-tuned version is not wanted, plus 2 for 64-bit
+// indices even where 32 bits would do. This is the hot entry, so it is called by CPython directly; pybind11's
+// dispatcher would double its cost.
 static PyObject* launch(PyObject*, PyObject* const* objects, Py_ssize_t given, PyObject* names) {
   try {
     if (given < 1) throw py::type_error("launch() needs a kernel");
     const long handle = PyLong_AsLong(objects[0]);
-    if (handle < 0 || size_t(handle) / 2 >= handles.size()) {
+    if (handle < 0 || size_t(handle) / 4 >= handles.size()) {
       PyErr_Clear();
       throw py::type_error("launch() needs a kernel");
     }
-    const Kernel& kernel = *handles[handle / 2];
+    const Kernel& kernel = *handles[handle / 4];
     const size_t expected = kernel.arguments.size();
     Call call(kernel, objects + 1);
     PyObject* wanted = nullptr;
@@ -309,8 +300,8 @@ static PyObject* launch(PyObject*, PyObject* const* objects, Py_ssize_t given, P
     }
     if (call.count < 0) fail(kernel, "needs count=, because it got no array to write to");
 
-    const WholeFunction tuned = handle % 2 ? nullptr : kernel.tuned[call.type];
-    if (std::max(call.count, call.largest) > INT32_MAX) call.width = WIDE;
+    const WholeFunction tuned = handle & 1 ? nullptr : kernel.tuned[call.type];
+    if (handle & 2 || std::max(call.count, call.largest) > INT32_MAX) call.width = WIDE;
     call.store_integers(tuned ? WIDE : call.width);
     const RangeFunction run = kernel.variant[call.type][call.width].run;
     {
@@ -344,7 +335,7 @@ static py::dict number_kernels() {
       if (kernel.arguments.size() > Call::most) throw std::runtime_error("kernel " + name + " has too many arguments");
       py::list arguments;
       for (const std::string& argument : kernel.arguments) arguments.append(argument);
-      members[name.c_str()] = py::make_tuple(2 * handles.size(), py::tuple(arguments), kernel.tuned[FLOAT] != nullptr);
+      members[name.c_str()] = py::make_tuple(4 * handles.size(), py::tuple(arguments), kernel.tuned[FLOAT] != nullptr);
       handles.push_back(&kernel);
     }
     families[family.c_str()] = members;
@@ -359,12 +350,11 @@ PYBIND11_MODULE(_csrc, m) {
       "LayerForge's native part: kernels, memory, matrix products. Use it through layerforge.kernels and "
       "layerforge.device.";
   adopt_tuned();
-  thread_count = available_cores();
+  thread_count = std::max(1, omp_get_max_threads());  // OMP_NUM_THREADS, or the cores that this process may use
   m.attr("kernels") = number_kernels();
   m.attr("launch") = py::reinterpret_steal<py::object>(PyCFunction_NewEx(&launch_method, nullptr, nullptr));
   m.def("set_threads", [](int count) { thread_count = std::max(1, count); }, py::arg("count"));
   m.def("get_threads", &threads);
-  m.def("available_cores", &available_cores);
   define_memory(m);
   define_blas(m);
   define_convolution(m);

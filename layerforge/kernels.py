@@ -39,17 +39,18 @@ class Kernels:
     the kernel's type: T is float32 or float64, the same for all; None stands for a null pointer. The kernel runs once
     for each element of the first array that it writes, or ``count=`` times. Whatever does not fit raises KernelError.
 
-    ``portable`` holds the same kernels without their hand-tuned versions.
+    ``portable`` holds the same kernels without their hand-tuned versions; ``wide`` takes 64-bit indices whatever the
+    sizes are.
     """
 
-    def __init__(self, header: str, *, tuned: bool = True):
+    def __init__(self, header: str, *, tuned: bool = True, wide: bool = False):
         family = header.removesuffix(".h")
         if family not in _csrc.kernels:
             known = [f"{name}.h" for name in _csrc.kernels]
             raise KernelError(f'no kernel header "{header}" was built in.{did_you_mean(header, known)}')
         self.header = f"{family}.h"
         self._family = family
-        self._tuned = tuned
+        self._variant = (not tuned) + 2 * wide
 
     @functools.cached_property
     def portable(self) -> Kernels:
@@ -62,7 +63,7 @@ class Kernels:
         known: dict[str, Any] = _csrc.kernels[self._family]
         if name not in known:
             raise KernelError(f'{self.header} has no kernel "{name}".{did_you_mean(name, known)}')
-        handle = known[name][0] + (not self._tuned)
+        handle = known[name][0] + self._variant
         kernel: Callable[..., None] = functools.partial(_csrc.launch, handle)
         self.__dict__[name] = kernel  # found without __getattr__ from now on
         return kernel
@@ -76,7 +77,7 @@ class Kernels:
 
 
 def set_threads(count: int) -> None:
-    """Sets how many threads every kernel, product and convolution uses. The default: the cores of this process."""
+    """Sets how many threads everything uses. At first: OMP_NUM_THREADS, or the cores that this process may use."""
     if count < 1:
         raise KernelError(f"the number of threads must be 1 or more, not {count}")
     _csrc.set_threads(count)

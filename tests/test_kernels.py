@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -122,8 +123,25 @@ def test_the_default_is_one_thread_for_each_core_of_the_process():
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
         "from layerforge.kernels import get_threads; print(get_threads())"
     )
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert output.stdout == "1\n"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout == "1\n"
+    environment["OMP_NUM_THREADS"] = "3"
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout == "3\n"
+
+
+def test_wide_indices():
+    """The variants for more than 2^31 elements, on few."""
+    wide, pooling = Kernels("activation.h", wide=True), Kernels("pooling.h", tuned=False, wide=True)
+    x = np.random.default_rng(1).standard_normal((4, 30, 31)).astype(np.float32)
+    y = np.empty_like(x)
+    wide.relu_forward(x, y, 0.5)
+    np.testing.assert_array_equal(y, np.where(x > 0, x, np.float32(0.5) * x))
+    arguments = (1, 30, 31, 1, 3, 3, 1, 2, 2, 0, 1, 1, 1, 16, 16)
+    pooled, expected = np.empty((2, 4, 16, 16), np.float32)
+    pooling.max_forward(x, pooled, None, *arguments)
+    Kernels("pooling.h").max_forward(x, expected, None, *arguments)
+    np.testing.assert_array_equal(pooled, expected)
 
 
 def test_every_kernel_header_is_built_in():

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,24 +29,47 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """As `atomic`, for writers that take a path: the temporary file's, which is renamed in the end."""
-    target = Path(path)
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        os.close(handle)
-        os.chmod(temporary, 0o666 & ~_umask())
+    with together([path]) as (temporary,), explained(path):
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        temporary = None
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise not_written(target, error) from error
+
+
+@contextlib.contextmanager
+def together(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[str]]:
+    """Temporary files that take their names one after the other, in the order given, once all are on the disk.
+
+    A kill leaves none of them, or the first ones under their names; an error in the ``with`` block leaves none.
+    """
+    targets = [Path(path) for path in paths]
+    temporaries: list[str] = []
+    try:
+        for target in targets:
+            with explained(target):
+                handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+                os.close(handle)
+                temporaries.append(temporary)
+                os.chmod(temporary, 0o666 & ~_umask())
+        yield temporaries
+        for target, temporary in zip(targets, temporaries, strict=True):
+            with explained(target), open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        for target, temporary in zip(targets, list(temporaries), strict=True):
+            with explained(target):
+                os.replace(temporary, target)
+                temporaries.remove(temporary)
+                _sync_folder(target.parent)
     finally:
-        if temporary is not None:
+        for temporary in temporaries:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns what the system says about writing a file into a SnapshotError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise not_written(Path(path), error) from error
 
 
 def not_written(path: Path, error: OSError) -> SnapshotError:

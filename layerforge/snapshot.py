@@ -1,9 +1,9 @@
 """Snapshots: weights, solver state, and the sidecar that makes a resumed run end with the same bits.
 
-Three files appear one after the other, each whole or not at all: ``<prefix>_iter_<N>.caffemodel`` and
-``.solverstate`` are Caffe's (or both with ``.h5``); ``<prefix>_iter_<N>.resume.json`` comes last. It holds what Caffe's
-files forget (the seed, how many passes the net has run, where each source stands) and the checksums of the other two,
-so that a snapshot cut short is told from a good one.
+There are three files, each of which appears whole or not at all: ``<prefix>_iter_<N>.caffemodel`` and ``.solverstate``
+are Caffe's (or both with ``.h5``); ``<prefix>_iter_<N>.resume.json`` holds what Caffe's files forget (the seed, how
+many passes the net has run, where each source stands) and the checksums of the other two, so that a snapshot cut short
+is told from a good one.
 """
 
 from __future__ import annotations
@@ -58,42 +58,37 @@ class State:
 def write(solver: Solver) -> Names:
     """Writes a snapshot of the solver as it stands, and returns the names of its files.
 
-    Files of that name are replaced one by one. Meanwhile the old sidecar stands beside new files: their checksums
-    differ, unless a run repeats itself to the bit, and the snapshot does not pass for good.
+    All three are on the disk before the first takes its name: the sidecar, then the weights, then the state. So a state
+    never stands without a sidecar, whose checksums tell whether the weights and the state there belong together.
     """
     hdf5 = solver.param.snapshot_format == 0
     names = Names.of(f"{solver.snapshot_prefix}_iter_{solver.iter}", hdf5)
-    diff = solver.param.snapshot_diff
-    if hdf5:
-        weights.save_hdf5(solver.net, names.model, diff=diff)
-    else:
-        weights.save(solver.net, names.model, diff=diff)
     state = wire.SolverState(
         iter=solver.iter,
         learned_net=str(names.model),
         current_step=solver.current_step,
         history=solver.rule.history(),
     )
-    if hdf5:
-        _write_state_hdf5(names.state, state)
-    else:
-        with files.atomic(names.state) as file:
-            wire.write_state(file, state)
-    record = {
-        "version": VERSION,
-        "iter": solver.iter,
-        "files": {path.name: _checksum(path) for path in (names.model, names.state)},
-        **solver.memory(),
-    }
-    with files.atomic(names.sidecar) as file:
-        file.write(json.dumps(record, indent=1).encode())
+    with files.together([names.sidecar, names.model, names.state]) as (sidecar_part, model_part, state_part):
+        with files.explained(names.model):
+            (weights.write_hdf5 if hdf5 else weights.write)(solver.net, model_part, solver.param.snapshot_diff)
+        with files.explained(names.state):
+            (_write_state_hdf5 if hdf5 else wire.write_state)(state_part, state)
+        record = {
+            "version": VERSION,
+            "iter": solver.iter,
+            "files": {names.model.name: _checksum(model_part), names.state.name: _checksum(state_part)},
+            **solver.memory(),
+        }
+        with files.explained(names.sidecar):
+            Path(sidecar_part).write_text(json.dumps(record, indent=1))
     return names
 
 
-def _write_state_hdf5(path: Path, state: Any) -> None:
+def _write_state_hdf5(path: str, state: wire.SolverState) -> None:
     import h5py
 
-    with files.atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5py.File(path, "w") as file:
         file.create_dataset("iter", data=np.int32(state.iter))
         file.create_dataset("learned_net", data=np.bytes_(state.learned_net.encode()))
         file.create_dataset("current_step", data=np.int32(state.current_step))
@@ -166,7 +161,7 @@ def state_of(path: str | os.PathLike[str]) -> Path:
 
 
 def read_sidecar(state_path: Path) -> dict[str, Any] | None:
-    """What was remembered beside a solver state, or None where there is no such file."""
+    """What was remembered beside a solver state, or None where there is nothing: it is Caffe's."""
     match = STATE.match(state_path.name)
     if not match:
         return None
@@ -179,7 +174,7 @@ def read_sidecar(state_path: Path) -> dict[str, Any] | None:
             raise SnapshotError(
                 f"{path}: version {record['version']} of the sidecar; this LayerForge reads version {VERSION}"
             )
-        return dict(record)
+        return dict(record) if state_path.name in record["files"] else None
     except (ValueError, KeyError, TypeError) as error:
         raise SnapshotError(
             f"{path}: damaged: {error}. Delete it to resume without the position in the data"
@@ -239,10 +234,10 @@ def is_good(state_path: Path) -> bool:
         return False
 
 
-def _checksum(path: Path) -> dict[str, int]:
+def _checksum(path: str | os.PathLike[str]) -> dict[str, int]:
     """Size in bytes and CRC-32 of a file."""
     crc = 0
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
             crc = zlib.crc32(chunk, crc)
-    return {"size": path.stat().st_size, "crc32": crc}
+    return {"size": os.path.getsize(path), "crc32": crc}

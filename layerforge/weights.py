@@ -163,8 +163,34 @@ def _read_hdf5(path: str) -> list[wire.LayerWeights]:
 
 def save(net: Net, path: str | os.PathLike[str], *, diff: bool = False) -> None:
     """Writes a caffemodel: every layer with its definition and its weights, as Caffe does."""
-    with files.atomic(path) as file:
-        wire.write_weights(file, net.name, _records(net, diff))
+    with files.atomic_path(path) as temporary:
+        write(net, temporary, diff)
+
+
+def save_hdf5(net: Net, path: str | os.PathLike[str], *, diff: bool = False) -> None:
+    """Writes HDF5; a parameter that several layers share is stored once, with the first."""
+    with files.atomic_path(path) as temporary:
+        write_hdf5(net, temporary, diff)
+
+
+def write(net: Net, path: str | os.PathLike[str], diff: bool = False) -> None:
+    """As `save`, but straight into the file: for one that takes its name later."""
+    wire.write_weights(path, net.name, _records(net, diff))
+
+
+def write_hdf5(net: Net, path: str | os.PathLike[str], diff: bool = False) -> None:
+    """As `save_hdf5`, but straight into the file: for one that takes its name later."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for kind in ("data", "diff") if diff else ("data",):
+            top = file.create_group(kind)
+            for node in net.nodes:
+                group = top.create_group(node.layer.name)
+                for index, parameter in enumerate(node.layer.blobs):
+                    if parameter.owner is None:
+                        array = parameter.data if kind == "data" else parameter.diff
+                        group.create_dataset(str(index), data=net.device.to_numpy(array))
 
 
 def _records(net: Net, diff: bool) -> Iterable[tuple[Any, list[Any]]]:
@@ -174,18 +200,3 @@ def _records(net: Net, diff: bool) -> Iterable[tuple[Any, list[Any]]]:
             data = net.device.to_numpy(parameter.data)
             blobs.append((data, net.device.to_numpy(parameter.diff)) if diff else data)
         yield node.layer.param, blobs
-
-
-def save_hdf5(net: Net, path: str | os.PathLike[str], *, diff: bool = False) -> None:
-    """Writes HDF5; a parameter that several layers share is stored once, with the first."""
-    import h5py
-
-    with files.atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        for kind in ("data", "diff") if diff else ("data",):
-            top = file.create_group(kind)
-            for node in net.nodes:
-                group = top.create_group(node.layer.name)
-                for index, parameter in enumerate(node.layer.blobs):
-                    if parameter.owner is None:
-                        array = parameter.data if kind == "data" else parameter.diff
-                        group.create_dataset(str(index), data=net.device.to_numpy(array))

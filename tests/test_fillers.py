@@ -5,6 +5,7 @@ import pytest
 
 from layerforge import fillers, schema
 from layerforge.errors import DefinitionError, Place, ShapeError
+from layerforge.kernels import Kernels
 
 
 def filled(text, shape, key=(1, 2), dtype=np.float32):
@@ -156,3 +157,14 @@ def test_bilinear_needs_squares(shape):
     assert str(error.value) == (
         f'net.prototxt:7:5: the filler "bilinear" needs weights (outputs, inputs, side, side), not {shape}'
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 1001])
+def test_four_at_a_time_are_the_same_normal_numbers(dtype, count):
+    kernels = Kernels("random.h")
+    assert "fill_gaussian" in kernels.tuned()
+    fast, plain = np.full((2, count), np.nan, dtype)
+    kernels.fill_gaussian(fast, 0.25, 3.0, 2**40 + 1, 2, 3)
+    kernels.portable.fill_gaussian(plain, 0.25, 3.0, 2**40 + 1, 2, 3)
+    assert np.array_equal(fast, plain)

@@ -68,6 +68,7 @@ class Solver:
         self.requested: Callable[[], str] = lambda: CONTINUE  # asked between iterations, and between test batches
         self.observers: list[Any] = []
         self.last_snapshot: snapshot.Names | None = None
+        self._before_tests: dict[str, Any] | None = None
         self.test_last = False  # test at the end of `solve`, whatever test_interval says
         self.net = self._train_net()
         self.net.arena.parameter_diffs()
@@ -218,9 +219,9 @@ class Solver:
         log.info("Optimization Done.")
 
     def _just_taken(self) -> bool:
-        return self.last_snapshot is not None and self.last_snapshot.state.name.split(".")[0].endswith(
-            f"_iter_{self.iter}"
-        )
+        last = self.last_snapshot
+        match = snapshot.STATE.match(last.state.name) if last is not None else None
+        return match is not None and int(match["iter"]) == self.iter
 
     def _display(self) -> None:
         now, since = time.perf_counter(), self._mark
@@ -264,7 +265,11 @@ class Solver:
 
     def test_all(self) -> bool:
         """Tests every test net. Returns False when a stop was asked for meanwhile."""
-        return all(self.test(i) for i in range(len(self.test_nets)))
+        self._before_tests = self.memory()
+        try:
+            return all(self.test(i) for i in range(len(self.test_nets)))
+        finally:
+            self._before_tests = None
 
     def test(self, index: int = 0) -> bool:
         """Runs `test_iter` batches of a test net and logs the mean of every output over them."""
@@ -275,10 +280,9 @@ class Solver:
         loss = 0.0
         for batch in range(batches):
             asked = self.requested()
-            if asked == SNAPSHOT:
+            if asked in (SNAPSHOT, STOP) and not self._just_taken():
                 self.snapshot()
-            elif asked == STOP:
-                self.snapshot()
+            if asked == STOP:
                 log.info("Test interrupted.")
                 return False
             loss += net.run_forward()
@@ -313,8 +317,8 @@ class Solver:
         return names
 
     def memory(self) -> dict[str, Any]:
-        """What a sidecar remembers, as JSON values."""
-        return {
+        """What a sidecar remembers, as JSON values. A run that is resumed makes the tests at hand from their begin."""
+        return self._before_tests or {
             "seed": self.seed,
             "losses": list(self._losses),
             "nets": [

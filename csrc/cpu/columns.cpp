@@ -29,53 +29,43 @@ Geometry::Geometry(const int64_t* numbers) {
   K = group_channels * taps;
 }
 
-namespace {
+void Reads::look_up(const Geometry& g, int64_t index, int64_t begin, int64_t end) {
+  const int last_axis = int(g.spatial.size()) - 1;
+  const int64_t tap = index % g.kernel[last_axis];
+  index /= g.kernel[last_axis];
+  stride = g.stride[last_axis];
+  const int64_t shift = tap * g.dilation[last_axis] - g.pad[last_axis], size = g.spatial[last_axis];
+  low = shift < 0 ? (-shift + stride - 1) / stride : 0;
+  high = size - shift > 0 ? (size - shift + stride - 1) / stride : 0;
+  low = std::min(low, g.width);
+  high = std::max(low, std::min(high, g.width));
+  start = low * stride + shift;
 
-// What one tap reads: for every output row the input row's offset in the plane, or -1; and along the last axis the
-// outputs [low, high) that lie inside, the first of which reads input position `start`.
-struct Reads {
-  std::vector<int64_t> row;
-  int64_t first = 0, last = 0;  // the rows [first, last) are inside; others between them may be outside
-  int64_t low = 0, high = 0, start = 0, stride = 1;
-  bool together = false;  // all rows in [first, last) are inside and follow one another as the outputs do
-
-  // index: the tap; begin, end: the output rows
-  void look_up(const Geometry& g, int64_t index, int64_t begin, int64_t end) {
-    const int last_axis = int(g.spatial.size()) - 1;
-    const int64_t tap = index % g.kernel[last_axis];
-    index /= g.kernel[last_axis];
-    stride = g.stride[last_axis];
-    const int64_t shift = tap * g.dilation[last_axis] - g.pad[last_axis], size = g.spatial[last_axis];
-    low = shift < 0 ? (-shift + stride - 1) / stride : 0;
-    high = size - shift > 0 ? (size - shift + stride - 1) / stride : 0;
-    low = std::min(low, g.width);
-    high = std::max(low, std::min(high, g.width));
-    start = low * stride + shift;
-
-    row.resize(end - begin);
-    first = end - begin, last = 0;
-    for (int64_t r = begin; r < end; ++r) {
-      int64_t rest = r, taps = index, offset = 0, unit = size;
-      for (int axis = last_axis - 1; axis >= 0; --axis) {
-        const int64_t o = rest % g.output[axis], k = taps % g.kernel[axis];
-        rest /= g.output[axis], taps /= g.kernel[axis];
-        const int64_t i = o * g.stride[axis] - g.pad[axis] + k * g.dilation[axis];
-        if (i < 0 || i >= g.spatial[axis]) offset = -1;
-        if (offset >= 0) offset += i * unit;
-        unit *= g.spatial[axis];
-      }
-      row[r - begin] = offset;
-      if (offset >= 0) {
-        first = std::min(first, r - begin);
-        last = r - begin + 1;
-      }
+  row.resize(end - begin);
+  first = end - begin, last = 0;
+  for (int64_t r = begin; r < end; ++r) {
+    int64_t rest = r, taps = index, offset = 0, unit = size;
+    for (int axis = last_axis - 1; axis >= 0; --axis) {
+      const int64_t o = rest % g.output[axis], k = taps % g.kernel[axis];
+      rest /= g.output[axis], taps /= g.kernel[axis];
+      const int64_t i = o * g.stride[axis] - g.pad[axis] + k * g.dilation[axis];
+      if (i < 0 || i >= g.spatial[axis]) offset = -1;
+      if (offset >= 0) offset += i * unit;
+      unit *= g.spatial[axis];
     }
-    if (low == high) last = first = 0;
-    first = std::min(first, last);
-    together = stride == 1;
-    for (int64_t r = first + 1; r < last; ++r) together = together && row[r] == row[r - 1] + g.width && row[r - 1] >= 0;
+    row[r - begin] = offset;
+    if (offset >= 0) {
+      first = std::min(first, r - begin);
+      last = r - begin + 1;
+    }
   }
-};
+  if (low == high) last = first = 0;
+  first = std::min(first, last);
+  together = stride == 1;
+  for (int64_t r = first + 1; r < last; ++r) together = together && row[r] == row[r - 1] + g.width && row[r - 1] >= 0;
+}
+
+namespace {
 
 template <int step, class T>
 inline void copy_strided(const T* from, int64_t stride, int64_t count, T* to) {

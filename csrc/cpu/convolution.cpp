@@ -126,6 +126,7 @@ class Convolution {
   Convolution(const Geometry& g, int64_t threads, T* scratch) : g(g), plan(g, threads), scratch(scratch) {}
 
   void forward(const T* x, const T* w, const T* bias, T* y) const {
+    if (is_depthwise(g)) return depthwise_forward(g, x, w, bias, y);
     const int64_t rows = g.batch * g.rows;
     on_grid(plan.output_shares, plan.output_splits, [&](int64_t share, int64_t split, int thread) {
       T* const columns = scratch + thread * plan.each;
@@ -159,6 +160,7 @@ class Convolution {
 
   // Threads share out the channels of all images, so that each element of dx has one writer.
   void backward_data(const T* dy, const T* w, T* dx) const {
+    if (is_depthwise(g)) return depthwise_data(g, dy, w, dx);
     const int64_t shares = threads_for(g.batch * g.channels);
     parallel(shares, [&](int64_t first_share, int64_t last_share, int thread) {
       T* const columns = scratch + thread * plan.each;
@@ -178,6 +180,7 @@ class Convolution {
   void backward_weights(const T* x, const T* dy, T* dw, T* db) const {
     const int64_t rows = g.batch * g.rows, weights = g.num_output * g.K;
     if (rows == 0) return;
+    if (is_depthwise(g)) return depthwise_weights(g, x, dy, dw, db);
     T* const partials = scratch + plan.each * threads();
     on_grid(plan.gradient_shares, plan.gradient_splits, [&](int64_t share, int64_t split, int thread) {
       T* const columns = scratch + thread * plan.each;

@@ -22,6 +22,9 @@ class Source(ABC):
     """Records by position, 0 to len - 1. Reading is safe from several threads at once."""
 
     uri: str
+    label_shape: tuple[int, ...] = ()  # of one record's label: () for a number
+    # What to do where records become of several shapes.
+    to_one_size = "write crop_size, or batch_size: 1, or make the records of one size"
 
     @abstractmethod
     def __len__(self) -> int:
@@ -34,6 +37,10 @@ class Source(ABC):
     def borrow(self, position: int) -> Datum:
         """The same, but its bytes may be a view that must not be touched once the source is closed."""
         return self.read(position)
+
+    def label(self, position: int, datum: Datum) -> Any:
+        """The label, or labels, of a record that was just read: what ``label_shape`` says."""
+        return datum.label
 
     @abstractmethod
     def key(self, position: int) -> bytes:

@@ -22,7 +22,7 @@ class Trainer:
             base_lr=job["lr"], lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
         )
         solver.net_param.CopyFrom(in_memory(job["net"], data.shape, job["dropout"]))
-        self.solver = lf.get_solver(solver)
+        self.solver = lf.get_solver(solver, reuse=True)
         blobs = self.solver.net.blobs
         blobs["data"].data[...] = data
         blobs["label"].data[...] = labels

@@ -7,14 +7,23 @@ what a user of the net gets (`Blob`, pycaffe's), and what a layer owns (`Paramet
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ShapeError
+from .errors import DefinitionError, ShapeError, did_you_mean
+from .memory import Arena
+
+if TYPE_CHECKING:
+    from .net import Net
 
 Shape = tuple[int, ...]
+
+
+def shape_of(value: Sequence[int]) -> Shape:
+    """A shape as a tuple of Python integers."""
+    return tuple(int(n) for n in value)
 
 
 def legacy_dimension(shape: Shape, axis: int) -> int:
@@ -85,41 +94,67 @@ class View(Dimensions):
 class Blob(Dimensions):
     """A blob as a user of the net sees it, with pycaffe's attributes.
 
-    ``data`` and ``diff`` are numpy arrays that may be read and written. On a net that reuses memory, the first look at
-    a blob whose memory has passed to another one computes its values again and keeps them from then on.
+    ``data`` and ``diff`` are numpy arrays that may be read and written, and that outlive the net. Looking at a blob
+    whose memory the net has passed on ends that: see `layerforge.storage`.
     """
 
-    __slots__ = ("name", "shape", "_access", "_reshaped")
+    __slots__ = ("_net", "name")
 
-    def __init__(self, name: str, shape: Shape, access: Callable[[str, str], np.ndarray], reshaped: Callable[[], None]):
+    def __init__(self, net: Net, name: str):
+        self._net = net
         self.name = name
-        self.shape = shape
-        self._access = access
-        self._reshaped = reshaped
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        return self._net.views[self.name].shape
 
     @property
     def data(self) -> np.ndarray:
-        return self._access(self.name, "data")
+        return self._net.look(self.name, "data")
 
     @property
     def diff(self) -> np.ndarray:
-        return self._access(self.name, "diff")
+        return self._net.look(self.name, "diff")
 
     def reshape(self, *shape: int) -> None:
         """Gives the blob another shape; the net follows at its next `reshape` or `forward`."""
-        self.shape = tuple(int(n) for n in shape)
-        self._reshaped()
+        self._net.reshape_blob(self.name, shape_of(shape))
 
     def __repr__(self) -> str:
         return f"Blob({self.name!r}, {self.shape})"
+
+
+class Blobs(Mapping[str, Blob]):
+    """The blobs of a net by name, in the order in which they are made: pycaffe's ``net.blobs``."""
+
+    def __init__(self, net: Net):
+        self._net = net
+
+    def __getitem__(self, name: str) -> Blob:
+        if name not in self._net.views:
+            raise UnknownBlob(f'this net has no blob "{name}".{did_you_mean(name, self._net.views)}')
+        return Blob(self._net, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._net.views)
+
+    def __len__(self) -> int:
+        return len(self._net.views)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: {view.shape}' for name, view in self._net.views.items())}}}"
+
+
+class UnknownBlob(DefinitionError, KeyError):
+    """A name that no blob of a net has; a KeyError too, as from any other dictionary."""
 
 
 class Parameter(Dimensions):
     """An array that a layer learns, or keeps (the mean of a BatchNorm).
 
     ``lr_mult`` and ``decay_mult`` scale the solver's learning rate and weight decay; ``needs_diff`` says whether
-    backward adds to its diff. Parameters of one net lie one behind the other in flat arenas; two layers that share a
-    parameter by name hold the same arrays.
+    backward adds to its diff. Parameters of one net lie one behind the other in flat arenas, see `layerforge.arena`;
+    two layers that share a parameter by name hold the same arrays, those of the ``owner``.
     """
 
     def __init__(self, name: str, shape: Shape, filler: Any = None):
@@ -127,41 +162,65 @@ class Parameter(Dimensions):
         self.shape = shape
         self.filler = filler
         self.share_name = ""
-        self.permissive = False
         self.lr_mult = 1.0
         self.decay_mult = 1.0
         self.needs_diff = True
-        self.owner: Parameter | None = None  # whose arrays these are, when shared
-        self.data: Any = None
+        self.owner: Parameter | None = None  # whose arrays these are, when shared within the net
+        self.home: tuple[Arena, int] | None = None  # where the data lie: arena and offset
+        self.diff_home: tuple[Arena, int] | None = None
+        self._data: Any = None
         self._diff: Any = None
-        self.allocate_diff: Callable[[], None] | None = None
+
+    @property
+    def data(self) -> Any:
+        return self._data
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        if self._data is None:
+            self._data = values
+        else:  # the array stays where the net has it
+            self._data[...] = values
 
     @property
     def diff(self) -> Any:
-        if self._diff is None and self.allocate_diff is not None:
-            self.allocate_diff()
+        if self._diff is None:
+            if self.owner is not None:
+                self._diff = self.owner.diff.reshape(self.shape)
+            elif self.diff_home is not None:
+                self._diff = self._within(*self.diff_home)
         return self._diff
 
     @diff.setter
-    def diff(self, array: Any) -> None:
-        self._diff = array
+    def diff(self, values: Any) -> None:
+        if self._diff is None and self.diff_home is None and self.owner is None:
+            self._diff = values
+        else:
+            self.diff[...] = values
+
+    def _within(self, arena: Arena, offset: int) -> Any:
+        return arena.array[offset : offset + self.count].reshape(self.shape)
+
+    def move(self, arena: Arena, offset: int) -> None:
+        """Lets the data be those that lie there."""
+        self.home = (arena, offset)
+        self._data = self._within(arena, offset)
+
+    def follow(self, owner: Parameter) -> None:
+        """Lets the data be another parameter's, in this one's shape."""
+        self.home = owner.home
+        self._data = owner.data.reshape(self.shape)
 
     def reshape(self, *shape: int) -> None:
         """Gives the parameter another shape of the same count."""
-        shape = tuple(int(n) for n in shape)
-        if math.prod(shape) != self.count:
-            raise ShapeError(
-                f"parameter {self.name!r} of shape {self.shape} cannot take shape {shape}: the counts differ"
-            )
-        self.shape = shape
-        self.data = self.data.reshape(shape)
+        new = shape_of(shape)
+        if math.prod(new) != self.count:
+            raise ShapeError(f'parameter "{self.name}" {self.shape} cannot take shape {new}: the counts differ')
+        self.shape = new
+        if self._data is not None:
+            self._data = self._data.reshape(new)
         if self._diff is not None:
-            self._diff = self._diff.reshape(shape)
+            self._diff = self._diff.reshape(new)
 
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, {self.shape})"
-
-
-def shape_of(value: Sequence[int]) -> Shape:
-    """A shape as a tuple of Python integers."""
-    return tuple(int(n) for n in value)

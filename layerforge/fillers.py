@@ -44,17 +44,22 @@ def fill(array: Any, options: Any, key: tuple[int, ...], place: Place | None = N
     ``key`` is (seed, stream) or (seed, stream, step); the same key gives the same numbers. Raises DefinitionError, at
     ``place``, for an unknown type, and ShapeError for a shape that the filler cannot fill.
     """
+    seed, stream, *step = key
+    try:
+        find(options, place)(array, options, (seed, stream & 0xFFFFFFFF, step[0] if step else 0))
+    except ShapeError as error:
+        raise ShapeError(error.message, error.place or place) from None
+
+
+def find(options: Any, place: Place | None = None) -> Filler:
+    """The filler that a FillerParameter names. Raises DefinitionError for an unknown type."""
     if options.type not in registry:
         raise DefinitionError(
             f'unknown filler type "{options.type}".{did_you_mean(options.type, registry)}'
             f" Known: {', '.join(sorted(registry))}",
             place,
         )
-    seed, stream, *step = key
-    try:
-        registry[options.type](array, options, (seed, stream & 0xFFFFFFFF, step[0] if step else 0))
-    except ShapeError as error:
-        raise ShapeError(error.message, error.place or place) from None
+    return registry[options.type]
 
 
 def fan(shape: tuple[int, ...], variance_norm: int) -> float:

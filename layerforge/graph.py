@@ -24,12 +24,24 @@ class State:
     level: int = 0
     stages: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        parts = [PHASES[self.phase]]
+        if self.level:
+            parts.append(f"level {self.level}")
+        if self.stages:
+            parts.append(f"stage {', '.join(self.stages)}")
+        return ", ".join(parts)
 
-def net_state(message: Any, phase: int, level: int = 0, stages: Iterable[str] = ()) -> State:
-    """The state of a net: its own ``state`` field, over which what the caller says has precedence."""
-    own = message.state if message.HasField("state") else None
-    names = tuple(stages) or (tuple(own.stage) if own is not None else ())
-    return State(phase, level or (own.level if own is not None else 0), names)
+
+def net_state(message: Any, phase: int | None = None, level: int = 0, stages: Iterable[str] = ()) -> State:
+    """The state of a net: its own ``state`` field, TEST without one, and what the caller says.
+
+    The caller's phase, and a level other than 0, take the place of the net's own; the caller's stages join them.
+    """
+    own = message.state
+    return State(
+        own.phase if phase is None else int(phase), level or own.level, tuple(dict.fromkeys((*own.stage, *stages)))
+    )
 
 
 def matches(rule: Any, state: State) -> bool:
@@ -43,12 +55,11 @@ def matches(rule: Any, state: State) -> bool:
     return all(stage in state.stages for stage in rule.stage) and not any(s in state.stages for s in rule.not_stage)
 
 
-def filter_layers(layers: Sequence[schema.Definition], state: State) -> list[schema.Definition]:
+def filter_layers(layers: Sequence[schema.Definition], state: State, problems: Problems) -> list[schema.Definition]:
     """The layers that take part in a state: those whose include rules, or absence of exclude rules, say so.
 
-    Raises DefinitionError for a layer with both include and exclude rules.
+    Reports a layer with both include and exclude rules.
     """
-    problems = Problems()
     kept = []
     for layer in layers:
         message = layer.message
@@ -64,56 +75,113 @@ def filter_layers(layers: Sequence[schema.Definition], state: State) -> list[sch
             taken = not any(matches(rule, state) for rule in message.exclude)
         if taken:
             kept.append(layer)
-    problems.raise_any()
     return kept
 
 
-def check_wiring(layers: Sequence[schema.Definition], problems: Problems) -> set[str]:
-    """Reports every bottom that nobody writes above, every cycle, and every top that is made twice.
+def works_in_place(message: Any, top: int) -> bool:
+    """Whether a layer's top is the bottom of the same index."""
+    return top < len(message.bottom) and message.bottom[top] == message.top[top]
 
-    Returns the names of the last.
+
+def check_wiring(
+    layers: Sequence[schema.Definition],
+    state: State,
+    left_out: Sequence[schema.Definition],
+    problems: Problems,
+) -> set[int]:
+    """Reports every bottom that nobody writes above, every cycle, every top that is made twice, and every blob that is
+    overwritten in place though others read it.
+
+    ``left_out`` are the layers that take no part in the state. Returns the indices of layers that cannot be made.
     """
-    twice = set()
-    written: dict[str, schema.Definition] = {}
+    wrong = set()
+    written: dict[str, int] = {}  # blob -> the layer that made it
+    latest: dict[str, tuple[int, int]] = {}  # blob -> the layer, and its top, that wrote it last
+    readers: dict[str, list[int]] = {}  # blob -> who reads what is in it now
     for index, layer in enumerate(layers):
         message = layer.message
         for i, bottom in enumerate(message.bottom):
             if bottom not in written:
-                problems.add(_dangling(layers, index, i, written))
+                problems.add(_dangling(layers, index, i, written, state, left_out))
+                wrong.add(index)
+            readers.setdefault(bottom, []).append(index)
         for i, top in enumerate(message.top):
-            in_place = i < len(message.bottom) and message.bottom[i] == top
-            if top in written and not in_place:
-                first = written[top]
-                twice.add(top)
-                problems.add(
-                    DefinitionError(
-                        f'layer "{message.name}" writes "{top}", which layer "{first.message.name}" already writes'
-                        f" ({first.place()}). Give it a name of its own, or read the same blob to work in place",
-                        layer.place("top", i),
-                    )
-                )
-            written.setdefault(top, layer)
-    return twice
+            if top not in written:
+                written[top] = index
+                readers[top] = []
+            elif not works_in_place(message, i):
+                problems.add(_made_twice(layers, index, i, written[top]))
+                wrong.add(index)
+            else:
+                overwrites = _overwrites(layers, index, i, readers[top], *latest[top])
+                if overwrites:
+                    problems.add(overwrites)
+                    wrong.add(index)
+                readers[top] = []
+            latest[top] = index, i
+    return wrong
+
+
+def _made_twice(layers: Sequence[schema.Definition], index: int, i: int, first: int) -> DefinitionError:
+    layer, other = layers[index], layers[first]
+    name, top = layer.message.name, layer.message.top[i]
+    if first == index:
+        return DefinitionError(f'layer "{name}" writes "{top}" twice: give each top a name', layer.place("top", i))
+    return DefinitionError(
+        f'layer "{name}" writes "{top}", which layer "{other.message.name}" already writes ({other.place()}).'
+        " Give it a name of its own, or read the same blob to work in place",
+        layer.place("top", i),
+    )
+
+
+def _overwrites(
+    layers: Sequence[schema.Definition], index: int, i: int, readers: Sequence[int], writer: int, at: int
+) -> DefinitionError | None:
+    """The error for a layer that overwrites a blob in place though its old values are needed elsewhere."""
+    layer = layers[index]
+    name, top = layer.message.name, layer.message.top[i]
+    others = [layers[reader] for reader in readers if reader != index]
+    if others:
+        needed = f'layer "{others[0].message.name}" needs what was there ({others[0].place()})'
+    elif len(readers) > 1:
+        needed = "reads it twice"
+    else:
+        maker = layers[writer].message
+        if at >= len(maker.loss_weight) or not maker.loss_weight[at]:
+            return None
+        needed = f'layer "{maker.name}" gives it a loss_weight ({layers[writer].place("loss_weight", at)})'
+    return DefinitionError(
+        f'layer "{name}" overwrites "{top}" in place, but {needed}. Give its top a name of its own',
+        layer.place("top", i),
+    )
 
 
 def _dangling(
-    layers: Sequence[schema.Definition], index: int, i: int, written: dict[str, schema.Definition]
+    layers: Sequence[schema.Definition],
+    index: int,
+    i: int,
+    written: Iterable[str],
+    state: State,
+    left_out: Sequence[schema.Definition],
 ) -> DefinitionError:
     layer = layers[index]
     name, bottom = layer.message.name, layer.message.bottom[i]
-    place = layer.place("bottom", i)
+    reads, place = f'layer "{name}" reads "{bottom}", which', layer.place("bottom", i)
     later = next((other for other in layers[index + 1 :] if bottom in other.message.top), None)
-    if later is None and bottom not in layer.message.top:
-        hint = did_you_mean(bottom, written)
-        return DefinitionError(f'layer "{name}" reads "{bottom}", which no layer above writes.{hint}', place)
+    if later is None:
+        absent = next((other for other in left_out if bottom in other.message.top), None)
+        if absent is not None:
+            return DefinitionError(
+                f'{reads} no layer above writes: the rules of layer "{absent.message.name}" ({absent.place()}), which'
+                f" does, leave it out in {state}",
+                place,
+            )
+        return DefinitionError(f"{reads} no layer above writes.{did_you_mean(bottom, written)}", place)
     cycle = _cycle(layers, index, bottom)
     if cycle:
-        return DefinitionError(
-            f'layer "{name}" reads "{bottom}", which depends on it: {" -> ".join(cycle)} is a cycle', place
-        )
-    assert later is not None
+        return DefinitionError(f"{reads} depends on it: {' -> '.join(cycle)} is a cycle", place)
     return DefinitionError(
-        f'layer "{name}" reads "{bottom}", which only layer "{later.message.name}" below writes ({later.place()}).'
+        f'{reads} only layer "{later.message.name}" below writes ({later.place()}).'
         f' Layers run in the order of the file: move "{later.message.name}" above "{name}"',
         place,
     )
@@ -123,11 +191,11 @@ def _cycle(layers: Sequence[schema.Definition], index: int, bottom: str) -> list
     """The names along a path from a layer's tops back to its bottom, or nothing."""
     start = layers[index].message.name
     stack = [(index, [start])]
-    seen = set()
+    seen = {index}
     while stack:
         at, path = stack.pop()
         tops = set(layers[at].message.top)
-        if bottom in tops:
+        if bottom in tops and at != index:
             return [*path, start]
         for other, layer in enumerate(layers):
             if other not in seen and tops & set(layer.message.bottom):
@@ -173,19 +241,19 @@ def insert_splits(layers: Sequence[schema.Definition]) -> list[schema.Definition
                 copy = given.get(made, 0)
                 given[made] = copy + 1
                 message.bottom[j] = f"{split_name(bottom, layers[made[0]].message.name, made[1])}_{copy}"
-        result.append(schema.Definition(message, layer.node))
+        result.append(layer.replace(message))
         for j, top in enumerate(message.top):
             copies = readers.get((i, j), 0)
             if copies <= 1:
                 continue
             name = split_name(top, message.name, j)
-            split = type(layer.message)(name=name, type="Split", bottom=[top])
+            split = type(message)(name=name, type="Split", bottom=[top])
             split.top.extend(f"{name}_{k}" for k in range(copies))
             if (i, j) in weights:
                 split.loss_weight.extend([weights[i, j]] + [0.0] * (copies - 1))
                 message.loss_weight[j] = 0.0
                 given[i, j] = 1
-            result.append(schema.Definition(split, layer.node))
+            result.append(layer.replace(split))
     return result
 
 
@@ -213,37 +281,32 @@ class Flow:
 def needs_backward(links: Sequence[Links], force: bool = False) -> list[Flow]:
     """Which layers run backward, and to which of their bottoms.
 
-    A layer does when one of its bottoms needs a gradient or one of its parameters learns, and a loss depends on it.
-    ``propagate_down`` decides for a bottom where it is given. With ``force``, everything that can be differentiated is.
+    A layer does when one of its bottoms needs a gradient or one of its parameters learns, and a loss depends on it by
+    way of layers that pass gradients on. ``propagate_down`` decides for a bottom where it is given. With ``force``,
+    every layer that is differentiable runs, and every bottom that may get a gradient does.
     """
-    needed: dict[str, bool] = {}
+    needed: set[str] = set()
     flows = []
     for link in links:
-        wants = []
-        for i, bottom in enumerate(link.bottoms):
-            want = needed.get(bottom, False)
-            if link.propagate_down:
-                want = link.propagate_down[i]
-            wants.append(want)
-        runs = link.learns or any(wants)
-        for top in link.tops:
-            needed[top] = runs
-        flows.append(Flow(runs, wants))
+        wants = [bottom in needed for bottom in link.bottoms]
+        runs = link.differentiable and (link.learns or any(wants))
+        if runs:
+            needed.update(link.tops)
+        flows.append(Flow(runs, list(link.propagate_down) or wants))
 
     under_loss: set[str] = set()
+    skipped: set[str] = set()  # blobs to whose maker nobody passes a gradient
     for link, flow in zip(reversed(links), reversed(flows), strict=True):
-        contributes = link.differentiable and (link.is_loss or any(top in under_loss for top in link.tops))
-        flow.runs = flow.runs and contributes
-        for i, bottom in enumerate(link.bottoms):
-            if contributes:
-                if not link.propagate_down or link.propagate_down[i]:
-                    under_loss.add(bottom)
-            else:
-                flow.bottoms[i] = False
+        contributes = link.differentiable and (link.is_loss or not under_loss.isdisjoint(link.tops))
+        if not contributes or (skipped.issuperset(link.tops) and not link.is_loss):
+            flow.runs = False
+            flow.bottoms = [False] * len(link.bottoms)
+        if contributes:
+            under_loss.update(link.bottoms)
+        skipped.update(bottom for bottom, want in zip(link.bottoms, flow.bottoms, strict=True) if not want)
 
     for link, flow in zip(links, flows, strict=True):
         if force and link.differentiable:
             flow.runs = bool(link.bottoms) or link.learns
-            flow.bottoms = [flow.bottoms[i] or link.allows[i] for i in range(len(link.bottoms))]
-        flow.runs = flow.runs and link.differentiable
+            flow.bottoms = [want or allowed for want, allowed in zip(flow.bottoms, link.allows, strict=True)]
     return flows

@@ -1,4 +1,4 @@
-"""Who shares memory with whom: intervals of use in, places in one arena out.
+"""Arenas, and who lies where in them: intervals of use in, places in one arena out.
 
 Two blobs that are never needed at the same time may lie in the same place. `plan` packs intervals greedily, the largest
 first, each at the lowest place where nothing overlaps it in both time and memory: within a few percent of the peak for
@@ -9,8 +9,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 ALIGNMENT = 64  # elements: whole cache lines, and whole blocks of the solver's sweep
+
+
+class Arena:
+    """A flat array for many others, zeros at first; it is taken from the device when somebody asks for it.
+
+    ``version`` counts the changes of what lies in it, as far as they are reported.
+    """
+
+    def __init__(self, device: Any, size: int, dtype: Any):
+        self.device = device
+        self.size = size
+        self.dtype = dtype
+        self.version = 0
+        self._array: Any = None
+
+    @property
+    def array(self) -> Any:
+        if self._array is None:
+            self._array = self.device.zeros((self.size,), self.dtype)
+        return self._array
+
+    @property
+    def taken(self) -> bool:
+        return self._array is not None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes so far."""
+        return self._array.nbytes if self.taken else 0
 
 
 @dataclass(frozen=True)

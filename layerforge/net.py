@@ -1,54 +1,45 @@
 """The net: layers in order, blobs by name, and the two loops over them.
 
 A net is built in three steps: the definition is upgraded, filtered and split (`graph`); every layer is made and every
-shape inferred, so that all mistakes are reported before a byte is taken; memory is planned and allocated.
+shape inferred, so that all mistakes are reported before a byte is taken (`build`); memory is planned and allocated
+(`arena` for parameters, `storage` for blobs).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from . import batches, debug_info, fillers, graph, layer, schema, upgrade, weights
 from . import device as devices
-from . import fillers, graph, layer, schema, upgrade, weights
-from .blob import Blob, Parameter, Shape, View, shape_of
-from .errors import DataError, DefinitionError, Problems, ShapeError, did_you_mean
-from .layer import TEST, Layer
+from .arena import Parameters
+from .blob import Blobs, Parameter, Shape, View, shape_of
+from .build import Graph
+from .errors import DefinitionError, ShapeError, did_you_mean
+from .layer import TRAIN, Layer, ParameterList
+from .node import Node
 from .storage import Storage
 
 log = logging.getLogger("layerforge.net")
 
-AUTOMATIC = "(automatic)"  # Caffe's name of a loss top that the definition does not name
-
-
-class Node:
-    """A layer in its place: the layer, its views, and what backward does there."""
-
-    __slots__ = ("layer", "bottom", "top", "runs_backward", "loss_weights", "built")
-
-    def __init__(self, made: Layer, bottom: tuple[View, ...], top: tuple[View, ...], loss_weights: list[float]):
-        self.layer = made
-        self.bottom = bottom
-        self.top = top
-        self.loss_weights = loss_weights
-        self.runs_backward = False
-        self.built = True
+Callback = Callable[[int], None]
 
 
 class Net:
     """A net that can run forward and backward.
 
-    ``definition`` is a path of a prototxt, a `schema.Definition`, or a NetParameter message. ``phase`` is TRAIN or
-    TEST;
-    ``level`` and ``stages`` choose layers as Caffe's rules do; ``weights`` is a caffemodel or HDF5 file, or several
-    separated by commas. ``seed`` decides every random number. ``reuse`` lets blobs that are no longer needed pass their
-    memory on: data in TEST, diffs in TRAIN; what you look at is kept. ``share_with`` takes the parameters of another
-    net instead of making its own. With ``allocate=False`` the net only knows its shapes.
+    ``definition`` is the path of a prototxt, a `schema.Definition`, or a NetParameter message. ``phase`` is TRAIN or
+    TEST, by default what the definition's ``state`` says; ``level`` and ``stages`` choose layers as Caffe's rules do;
+    ``weights`` is a caffemodel or HDF5 file, or several separated by commas. ``seed`` decides every random number.
+    ``reuse`` lets blobs that are no longer needed pass their memory on, data in TEST, diffs in TRAIN; what you look at
+    is there all the same (see `layerforge.storage`). ``share_with`` takes the parameters of another net, by layer
+    name, instead of making its own. With ``allocate=False`` the net only knows its shapes until it runs.
 
     pycaffe's old order of arguments, Net(file, weights, phase), works too.
     """
@@ -56,7 +47,7 @@ class Net:
     def __init__(
         self,
         definition: Any,
-        phase: Any = TEST,
+        phase: Any = None,
         level: int = 0,
         stages: Iterable[str] | None = None,
         weights: Any = None,
@@ -71,283 +62,134 @@ class Net:
         if isinstance(phase, str):  # Net(file, weights, phase)
             phase, weights, level = level, phase, 0
         self.definition = upgrade.net(as_definition(definition, "NetParameter"))
-        self.name: str = self.definition.message.name
-        self.phase = int(phase)
+        message = self.definition.message
+        self.name: str = message.name
+        self.state = graph.net_state(message, phase, level, stages or ())
+        self.phase = self.state.phase
         self.dtype = np.dtype(dtype)
         self.device = device if isinstance(device, devices.Device) else devices.get(device or devices.default())
         self.seed = layer.choose_seed(seed)
-        self.state = graph.net_state(self.definition.message, self.phase, level, stages or ())
         self.step = -1  # forward passes begun, less one; part of the key of every random number
-        self.nodes: list[Node] = []
-        self._views: dict[str, View] = {}
-        self._copied: dict[str, str] = {}  # what an inserted Split makes -> the blob that it copies
+        made = Graph(self.definition, self.state, self.device, self.dtype, self.seed)
+        if self.phase == TRAIN:
+            made.refusals.raise_any()
+        self._refusals = made.refusals
+        self.nodes: list[Node] = made.nodes
+        self.views: dict[str, View] = made.views
+        self.inputs: list[str] = made.inputs
+        self.outputs: list[str] = made.outputs
+        self.arena = Parameters([node.layer for node in self.nodes], self.device, self.dtype)
         self._reuse = reuse
-        self._kept: set[tuple[str, str]] = set()
+        self._storage: Storage | None = None
         self._stale = False
-        self._before: dict[str, list[Callable[[int], None]]] = {"forward": [], "backward": []}
-        self._after: dict[str, list[Callable[[int], None]]] = {"forward": [], "backward": []}
-        self._storage = Storage(self)
-        self._build()
-        self.blobs: OrderedDict[str, Blob] = OrderedDict(
-            (name, Blob(name, view.shape, self._storage.access, self._mark_reshaped))
-            for name, view in self._views.items()
-        )
+        self._before: dict[str, list[Callback]] = {"forward": [], "backward": []}
+        self._after: dict[str, list[Callback]] = {"forward": [], "backward": []}
+        self._debug: tuple[Callback, Callback] | None = None
+        self.debug_info = message.debug_info
+        self._let_tops_resize()
         if allocate:
             self.allocate(share_with)
-            if weights is not None:
-                for path in str(weights).split(","):
-                    self.copy_from(path)
+            self._load(weights)
 
-    # Building.
-
-    def _build(self) -> None:
-        problems = Problems()
-        layers = graph.filter_layers(self.definition.children("layer"), self.state)
-        for made in layers:
-            _check_type(made, problems)
-        unknown = graph.check_wiring(layers, problems)  # blobs whose shape a mistake keeps from being known
-        self.layer_definitions = graph.insert_splits(layers)
-        unread: dict[str, None] = {}
-        named = {made.message.name for made in layers}
-        for definition in self.layer_definitions:
-            message = definition.message
-            if message.type == "Split" and message.name not in named:
-                self._copied.update(dict.fromkeys(message.top, message.bottom[0]))
-            for bottom in message.bottom:
-                unread.pop(bottom, None)
-            try:
-                if all(bottom in self._views and bottom not in unknown for bottom in message.bottom):
-                    self.nodes.append(self._make_node(definition))
-                else:
-                    unknown.update(message.top)
-            except (DefinitionError, ShapeError, DataError) as error:
-                problems.add(error)
-                unknown.update(message.top)
-            else:
-                if not unknown.intersection(message.top):
-                    unread.update(dict.fromkeys(view.name for view in self.nodes[-1].top))
-        try:
-            self._bind_parameters()
-        except (DefinitionError, ShapeError) as error:
-            problems.add(error)
-        problems.raise_any()
-        self.outputs: list[str] = sorted(unread)
-        self.inputs: list[str] = [v.name for node in self.nodes if node.layer.type == "Input" for v in node.top]
-        self._decide_backward()
-
-    def _make_node(self, definition: schema.Definition) -> Node:
-        message = definition.message
-        cls = layer.layer_class(definition)
-        _check_counts(definition, cls)
-        phase = message.phase if message.HasField("phase") else self.phase
-        made = cls(definition, phase, self.device, self.dtype, self.seed)
-        bottom = tuple(self._views[name] for name in message.bottom)
-        made.bottom_shapes = tuple(view.shape for view in bottom)
-        made.bottom_names = tuple(self._copied.get(name, name) for name in message.bottom)
-        made.setup(*made.bottom_shapes)
-        shapes = [shape_of(shape) for shape in made.top_shapes(*made.bottom_shapes)]
-        tops = []
-        for i, shape in enumerate(shapes):
-            name = message.top[i] if i < len(message.top) else self._automatic()
-            if i < len(message.bottom) and message.bottom[i] == name:
-                if not cls.in_place:
-                    raise DefinitionError(
-                        f'{made.title} cannot work in place: give its top a name other than "{name}"',
-                        definition.place("top", i),
-                    )
-                view = bottom[i]
-                if view.shape != shape:
-                    raise made.error(f"top {shape} must have the shape of {made.describe(i)} to work in place")
-            else:
-                view = self._views[name] = View(name, shape)
-                view.resize = self._resize if cls.dynamic else None
-            tops.append(view)
-        given = list(message.loss_weight)
-        if given and len(given) != len(tops):
-            raise DefinitionError(
-                f"{made.title}: loss_weight is given {len(given)} times for {len(tops)} tops: give one for each, or"
-                f" none",
-                definition.place("loss_weight"),
-            )
-        loss_weights = given or [1.0 if cls.loss and i == 0 else 0.0 for i in range(len(tops))]
-        return Node(made, bottom, tuple(tops), loss_weights)
-
-    def _automatic(self) -> str:
-        name, copy = AUTOMATIC, 1
-        while name in self._views:
-            copy += 1
-            name = f"{AUTOMATIC}_{copy}"
-        return name
-
-    def _bind_parameters(self) -> None:
-        """Reads every ParamSpec: learning rates, and which parameters are one."""
-        owners: dict[str, tuple[Layer, Parameter]] = {}
-        self.owned: list[Parameter] = []
-        for node in self.nodes:
-            made = node.layer
-            specs = made.param.param
-            for i, parameter in enumerate(made.blobs):
-                spec = specs[i] if i < len(specs) else None
-                if spec is not None:
-                    parameter.lr_mult, parameter.decay_mult = spec.lr_mult, spec.decay_mult
-                if not made.own_learning:
-                    parameter.lr_mult = parameter.decay_mult = 0.0
-                name = spec.name if spec is not None else ""
-                if name and name in owners:
-                    self._share(made, parameter, spec, i, *owners[name])
-                else:
-                    self.owned.append(parameter)
-                    if name:
-                        owners[name] = (made, parameter)
-                parameter.share_name = name
-
-    def _share(self, made: Layer, mine: Parameter, spec: Any, i: int, holder: Layer, theirs: Parameter) -> None:
-        place = made.definition.place("param", i)
-        if spec.share_mode == 1:  # PERMISSIVE
-            if mine.count != theirs.count:
-                raise ShapeError(
-                    f'{made.title}: parameter "{spec.name}" {mine.shape} has {mine.count} values, but'
-                    f" {holder.title}, which"
-                    f" owns it, has {theirs.count} {theirs.shape}: PERMISSIVE sharing needs equal counts",
-                    place,
-                )
-        elif mine.shape != theirs.shape:
-            raise ShapeError(
-                f'{made.title}: parameter "{spec.name}" {mine.shape} must have the shape it has in {holder.title},'
-                f" which owns"
-                f" it: {theirs.shape}. Or write share_mode: PERMISSIVE, if equal counts are enough",
-                place,
-            )
-        mine.owner = theirs
-        owner_specs = holder.param.param
-        owner_spec = owner_specs[holder.blobs.index(theirs)]
-        for key in ("lr_mult", "decay_mult"):
-            if not spec.HasField(key):
-                setattr(mine, key, getattr(theirs, key))
-            elif not owner_spec.HasField(key) and not getattr(theirs, f"_{key}_set", False):
-                setattr(theirs, key, getattr(mine, key))
-                setattr(theirs, f"_{key}_set", True)
-            elif getattr(theirs, key) != getattr(mine, key):
-                raise DefinitionError(
-                    f'{made.title}: parameter "{spec.name}" has {key} {getattr(mine, key):g} here and'
-                    f" {getattr(theirs, key):g} in {holder.title}, which owns it: give both the same, or one of them"
-                    f" none",
-                    place,
-                )
-
-    def _decide_backward(self) -> None:
-        force = self.definition.message.force_backward
-        links = []
-        for node in self.nodes:
-            made = node.layer
-            down = list(made.param.propagate_down)
-            if down and len(down) != len(node.bottom):
-                raise DefinitionError(
-                    f"{made.title}: propagate_down is given {len(down)} times for {len(node.bottom)} bottoms:"
-                    " give one for each, or none",
-                    made.definition.place("propagate_down"),
-                )
-            for parameter in made.blobs:
-                parameter.needs_diff = bool(parameter.lr_mult) or (force and made.own_learning)
-            links.append(
-                graph.Links(
-                    bottoms=[v.name for v in node.bottom],
-                    tops=[v.name for v in node.top],
-                    learns=any(parameter.lr_mult for parameter in made.blobs),
-                    is_loss=any(node.loss_weights),
-                    allows=[made.allows_diff(i) for i in range(len(node.bottom))],
-                    propagate_down=down,
-                    differentiable=made.differentiable is not False,
-                )
-            )
-        flows = graph.needs_backward(links, force)
-        for node, flow in zip(self.nodes, flows, strict=True):
-            node.runs_backward = flow.runs
-            made = node.layer
-            wants = [flow.runs and want for want in flow.bottoms]
-            for i, want in enumerate(wants):
-                if want and not made.allows_diff(i):
-                    raise DefinitionError(
-                        f"{made.title} has no gradient for {made.describe(i)}, but a layer that learns depends on it."
-                        " Write propagate_down: false for it, or feed it from data",
-                        made.definition.place("bottom", i),
-                    )
-            # In place, bottom and top are one view: its diff is needed by whoever comes first.
-            for view, want in zip(node.bottom, wants, strict=True):
-                if not any(view is top for top in node.top):
-                    view.needs_diff = want
-        for node in self.nodes:
-            for top, weight in zip(node.top, node.loss_weights, strict=True):
-                if weight or top.name in self.outputs:
-                    top.needs_diff = top.needs_diff or node.runs_backward
+    def _load(self, names: Any) -> None:
+        for path in weights.paths(names):
+            self.copy_from(path)
 
     # Memory.
 
     def allocate(self, share_with: Net | None = None) -> None:
-        """Takes the memory that was planned, and fills the parameters."""
-        self._storage.parameters(share_with)
-        self._storage.blobs()
-        if share_with is None:
-            for node in self.nodes:
-                for i, parameter in enumerate(node.layer.blobs):
-                    if parameter.owner is None and parameter.filler is not None:
-                        fillers.fill(parameter.data, parameter.filler, (self.seed, node.layer.stream + 7919 * (i + 1)))
+        """Takes the memory that was planned, and fills the parameters that are not another net's."""
+        self.arena.allocate(self.arena.matching(share_with.layers) if share_with is not None else {})
+        made = {id(parameter) for parameter in self.arena.made}
+        for node in self.nodes:
+            for i, parameter in enumerate(node.layer.blobs):
+                if id(parameter) in made and parameter.filler is not None:
+                    # Steps that no run reaches, so that no layer draws the same numbers.
+                    key = (self.seed, node.layer.stream, (1 << 32) - 1 - i)
+                    fillers.fill(parameter.data, parameter.filler, key, node.layer.place(f"{parameter.name}_filler"))
+        self._storage = Storage(
+            self.nodes,
+            self.views,
+            self.arena,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            reuse_data=self._reuse and self.phase != TRAIN and not self.definition.message.force_backward,
+            reuse_diff=self._reuse,
+            device=self.device,
+            dtype=self.dtype,
+        )
+        self._storage.allocate()
 
     @property
-    def arena(self) -> Storage:
-        """The parameters and their diffs as flat arrays: ``arena.data``, ``arena.diff``."""
+    def storage(self) -> Storage:
+        """The memory of the blobs."""
+        if self._storage is None:
+            self.allocate()
+        assert self._storage is not None
         return self._storage
 
     def memory_bytes(self) -> dict[str, int]:
-        """Bytes by purpose: data, diff, parameters, parameter_diffs, scratch, state."""
-        return self._storage.report()
+        """Bytes by purpose: parameters (without another net's), parameter_diffs, data, diff, state, scratch."""
+        parameters, diffs = self.arena.bytes()
+        return {"parameters": parameters, "parameter_diffs": diffs, **self.storage.bytes()}
 
-    def _mark_reshaped(self) -> None:
-        self._stale = True
+    # Shapes.
 
     def reshape(self) -> None:
-        """Infers every shape again, from the inputs on, and takes more memory where it is needed."""
+        """Infers every shape again, from the sources on, and takes more memory where it is needed."""
         self._stale = False
-        changed = False
-        for node in self.nodes:
-            if not node.bottom:
-                for view in node.top:
-                    asked = self.blobs[view.name].shape
-                    changed = changed or asked != view.shape
-                    view.shape = asked
-                continue
-            changed = self._infer(node) or changed
-        if changed:
-            self._storage.blobs()
+        changed = [self._infer(node) for node in self.nodes if node.bottom]
+        if any(changed):
+            self.storage.allocate()
+
+    def reshape_blob(self, name: str, shape: Shape) -> None:
+        """Gives a blob another shape; the net follows when it next runs. See `Blob.reshape`."""
+        if min(shape, default=0) < 0:
+            raise ShapeError(f'"{name}" cannot take shape {shape}: a dimension is below 0')
+        view = self.views[name]
+        if view.shape != shape:
+            view.shape = shape
+            self._stale = True
+            self.storage.resize(name)
 
     def _infer(self, node: Node) -> bool:
+        """Asks a layer for the shapes of its tops; whether anything about its shapes changed."""
         made = node.layer
-        made.bottom_shapes = tuple(view.shape for view in node.bottom)
-        changed = False
-        for view, shape in zip(node.top, made.top_shapes(*made.bottom_shapes), strict=True):
-            shape = shape_of(shape)
-            if view.shape != shape:
-                view.shape = shape
-                self.blobs[view.name].shape = shape
-                changed = True
+        shapes = tuple(view.shape for view in node.bottom)
+        changed = made.bottom_shapes != shapes
+        made.bottom_shapes = shapes
+        for view, shape in zip(node.top, map(shape_of, made.top_shapes(*shapes)), strict=True):
+            changed = changed or view.shape != shape
+            view.shape = shape
         return changed
 
-    def _resize(self, view: View, shape: Shape) -> None:
-        """Gives the top of a dynamic layer another shape while it runs; every layer below follows."""
-        if shape == view.shape:
-            return
-        view.shape = self.blobs[view.name].shape = shape
-        producer = next(i for i, node in enumerate(self.nodes) if any(top is view for top in node.top))
-        for node in self.nodes[producer + 1 :]:
-            self._infer(node)
-        self._storage.blobs()
-
-    def _dynamic(self, node: Node) -> None:
-        """Lets a layer whose shapes may change say them, and the net follow, before it runs."""
+    def _follow(self, node: Node) -> None:
+        """Before a layer with ``dynamic = True`` runs: asks for its shapes, and lets the layers below follow."""
         if self._infer(node):
             for after in self.nodes[self.nodes.index(node) + 1 :]:
                 self._infer(after)
-            self._storage.blobs()
+            self.storage.allocate()
+
+    def _let_tops_resize(self) -> None:
+        """Gives the tops of dynamic layers their `View.reshape`, for use within forward."""
+        net = weakref.ref(self)  # views live as long as anybody holds them
+
+        def resizer(node: Node) -> Callable[[View, Shape], None]:
+            def resize(view: View, shape: Shape) -> None:
+                owner = net()
+                if owner is not None and shape != view.shape:
+                    view.shape = shape
+                    for after in owner.nodes[owner.nodes.index(node) + 1 :]:
+                        owner._infer(after)
+                    owner.storage.allocate()
+
+            return resize
+
+        for node in self.nodes:
+            if node.dynamic:
+                for view in node.top:
+                    if not any(view is bottom for bottom in node.bottom):
+                        view.resize = resizer(node)
 
     # Running.
 
@@ -355,36 +197,42 @@ class Net:
         """Runs layers first..last, and returns the weighted loss of their tops."""
         if self._stale:
             self.reshape()
+        end = len(self.nodes) - 1
+        last = end if last is None else last
+        storage = self.storage
+        storage.begin_forward(whole=first == 0 and last == end)
         if first == 0:
             self.step += 1
-        elif self._storage.reuses("data"):
-            self._keep_across(first)
-        return self._forward_loop(first, len(self.nodes) - 1 if last is None else last)
-
-    def _forward_loop(self, first: int, last: int) -> float:
         before, after = self._before["forward"], self._after["forward"]
         loss = 0.0
         for i in range(first, last + 1):
             node = self.nodes[i]
-            made = node.layer
             for callback in before:
                 callback(i)
-            made.step = self.step
-            if made.dynamic:
-                self._dynamic(node)
-            made.forward(node.bottom, node.top)
-            for view, weight in zip(node.top, node.loss_weights, strict=True):
-                if weight:
-                    loss += weight * float(self.device.to_numpy(view.data).sum(dtype=np.float64))
+            node.layer.step = self.step
+            if node.dynamic:
+                self._follow(node)
+            node.forward(node.bottom, node.top)
+            for view, weight in node.losses:
+                loss += weight * self._sum(view.data)
             for callback in after:
                 callback(i)
+        storage.end_forward()
         return loss
 
+    def _sum(self, values: Any) -> float:
+        array = self.device.to_numpy(values)
+        return array.item() if array.size == 1 else float(array.sum(dtype=np.float64))
+
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
-        """Runs backward from layer ``first`` (the last one) down to ``last``."""
-        self._storage.need_diffs()
+        """Runs backward from layer ``first`` (the last one) down to ``last``. Parameter diffs are added to."""
+        self._refusals.raise_any()
+        end = len(self.nodes) - 1
+        first = end if first is None else first
+        storage = self.storage
+        storage.begin_backward(whole=first == end and last == 0)
         before, after = self._before["backward"], self._after["backward"]
-        for i in range(len(self.nodes) - 1 if first is None else first, last - 1, -1):
+        for i in range(first, last - 1, -1):
             node = self.nodes[i]
             if not node.runs_backward:
                 continue
@@ -393,6 +241,9 @@ class Net:
             node.layer.backward(node.bottom, node.top)
             for callback in after:
                 callback(i)
+        storage.end_backward()
+        if self._debug is not None:
+            debug_info.after_backward_pass(self)
 
     def forward_backward(self) -> float:
         """One pass each way; parameter diffs are added to. Returns the loss."""
@@ -400,75 +251,9 @@ class Net:
         self.run_backward()
         return loss
 
-    def forward(
-        self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
-    ) -> dict[str, np.ndarray]:
-        """pycaffe's forward: sets the inputs given by name, runs from layer ``start`` to ``end``, returns the outputs.
-
-        ``blobs`` names further blobs to return. Raises ShapeError where an input does not have its blob's shape.
-        """
-        wanted = list(blobs or ())
-        for name in wanted:
-            self._blob(name)
-            self._storage.keep(name, "data")
-        first = self._index(start) if start is not None else 0
-        last = self._index(end) if end is not None else len(self.nodes) - 1
-        outputs = self.outputs if end is None else [v.name for v in self.nodes[last].top]
-        for name in outputs:
-            self._storage.keep(name, "data")
-        if inputs:
-            if set(inputs) != set(self.inputs):
-                raise DefinitionError(
-                    f"forward was given {', '.join(sorted(inputs))}; the inputs of this net are"
-                    f" {', '.join(self.inputs)}"
-                )
-            for name, value in inputs.items():
-                self._set(name, "data", value)
-        self.run_forward(first, last)
-        return OrderedDict((name, self.blobs[name].data) for name in dict.fromkeys([*outputs, *wanted]))
-
-    def backward(
-        self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **tops: Any
-    ) -> dict[str, np.ndarray]:
-        """pycaffe's backward: sets the output diffs given by name, runs from layer ``start`` down to ``end``.
-
-        Returns the diffs of the inputs, or of the bottoms of ``end``, and those that ``diffs`` names.
-        """
-        wanted = list(diffs or ())
-        first = self._index(start) if start is not None else len(self.nodes) - 1
-        last = self._index(end) if end is not None else 0
-        outputs = self.inputs if end is None else [v.name for v in self.nodes[last].bottom]
-        for name in [*wanted, *outputs]:
-            self._storage.keep(name, "diff")
-        for name, value in tops.items():
-            self._set(name, "diff", value)
-        self.run_backward(first, last)
-        return OrderedDict((name, self.blobs[name].diff) for name in dict.fromkeys([*outputs, *wanted]))
-
-    def _set(self, name: str, kind: str, value: Any) -> None:
-        blob = self._blob(name)
-        array = np.asarray(value)
-        if array.shape != blob.shape:
-            raise ShapeError(f'"{name}" has shape {blob.shape}; it was given an array of shape {array.shape}')
-        (blob.data if kind == "data" else blob.diff)[...] = array
-
-    def _blob(self, name: str) -> Blob:
-        if name not in self.blobs:
-            raise DefinitionError(f'this net has no blob "{name}".{did_you_mean(name, self.blobs)}')
-        return self.blobs[name]
-
-    def _index(self, name: str) -> int:
-        for i, node in enumerate(self.nodes):
-            if node.layer.name == name:
-                return i
-        raise DefinitionError(f'this net has no layer "{name}".{did_you_mean(name, self._layer_names)}')
-
-    def _keep_across(self, first: int) -> None:
-        made = {view.name for node in self.nodes[:first] for view in node.top}
-        for node in self.nodes[first:]:
-            for view in node.bottom:
-                if view.name in made:
-                    self._storage.keep(view.name, "data")
+    def clear_param_diffs(self) -> None:
+        """Sets the diff of every parameter to 0."""
+        self.arena.clear_diffs()
 
     def first_not_finite(self) -> tuple[Layer, View] | None:
         """The first layer, in order, one of whose tops holds an infinity or a NaN, and that top."""
@@ -478,7 +263,147 @@ class Net:
                     return node.layer, view
         return None
 
+    # Running as in pycaffe.
+
+    def forward(
+        self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
+    ) -> dict[str, np.ndarray]:
+        """pycaffe's forward: sets the inputs given by name, runs from layer ``start`` to ``end``, returns the outputs.
+
+        ``blobs`` names further blobs to return; with ``end``, the tops of that layer stand for the outputs. Raises
+        ShapeError where an input does not fit its blob, DefinitionError for names that the net does not have.
+        """
+        first = self._index(start) if start is not None else 0
+        last = self._index(end) if end is not None else len(self.nodes) - 1
+        outputs = self.outputs if end is None else [view.name for view in self.nodes[last].top]
+        names = self._names(outputs, blobs)
+        if inputs:
+            self._require_names("forward", "inputs", inputs, self.inputs)
+            for name, value in inputs.items():
+                self._set(name, "data", value)
+        if first == 0 and end is None:
+            for name in names:
+                self.storage.want(name, "data")
+        self.run_forward(first, last)
+        return OrderedDict((name, self.look(name, "data")) for name in names)
+
+    def backward(
+        self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **tops: Any
+    ) -> dict[str, np.ndarray]:
+        """pycaffe's backward: sets the output diffs given by name, runs from layer ``start`` down to ``end``.
+
+        Returns the diffs of the inputs (with ``end``, of that layer's bottoms), and of the blobs that ``diffs`` names.
+        Raises as `forward` does.
+        """
+        first = self._index(start) if start is not None else len(self.nodes) - 1
+        last = self._index(end) if end is not None else 0
+        outputs = self.inputs if end is None else [view.name for view in self.nodes[last].bottom]
+        names = self._names(outputs, diffs)
+        if tops:
+            self._require_names("backward", "outputs", tops, self.outputs)
+            for name, value in tops.items():
+                self._set(name, "diff", value)
+        if start is None and last == 0:
+            for name in names:
+                self.storage.want(name, "diff")
+        self.run_backward(first, last)
+        return OrderedDict((name, self.look(name, "diff")) for name in names)
+
+    def forward_all(self, blobs: Iterable[str] | None = None, **inputs: Any) -> dict[str, np.ndarray]:
+        """Runs all items of the inputs through the net, batch by batch, and returns what `forward` does for each."""
+        return batches.forward_all(self, list(blobs or ()), inputs)
+
+    def forward_backward_all(
+        self, blobs: Iterable[str] | None = None, diffs: Iterable[str] | None = None, **inputs: Any
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """As `forward_all`, forward and backward: inputs and output diffs by name. Returns outputs, and diffs."""
+        return batches.forward_backward_all(self, list(blobs or ()), list(diffs or ()), inputs)
+
+    def _names(self, outputs: Iterable[str], wanted: Iterable[str] | None) -> list[str]:
+        names = list(dict.fromkeys([*outputs, *(wanted or ())]))
+        for name in names:
+            self.blobs[name]
+        return names
+
+    def _require_names(self, what: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+        if set(given) != set(known):
+            raise DefinitionError(
+                f"{what} was given {', '.join(sorted(given))}; the {kind} of this net are"
+                f" {', '.join(known) if known else 'none'}"
+            )
+
+    def _set(self, name: str, kind: str, value: Any) -> None:
+        array, shape = np.asarray(value), self.views[name].shape
+        try:
+            if array.shape[:1] == shape[:1]:
+                self.look(name, kind)[...] = array
+                return
+        except ValueError:
+            pass
+        raise ShapeError(f'"{name}" has shape {shape}; it was given an array of shape {array.shape}')
+
+    def _index(self, name: str) -> int:
+        for i, node in enumerate(self.nodes):
+            if node.layer.name == name:
+                return i
+        raise DefinitionError(f'this net has no layer "{name}".{did_you_mean(name, self._layer_names)}')
+
+    # Callbacks.
+
+    def before_forward(self, callback: Callback, *, looks: bool = True) -> None:
+        """Calls ``callback(layer index)`` before each layer's forward.
+
+        A callback that looks at blobs needs all of them there: without ``looks=False``, no memory is reused any more.
+        """
+        self._call("forward", self._before, callback, looks)
+
+    def after_forward(self, callback: Callback, *, looks: bool = True) -> None:
+        """Calls ``callback(layer index)`` after each layer's forward; see `before_forward`."""
+        self._call("forward", self._after, callback, looks)
+
+    def before_backward(self, callback: Callback, *, looks: bool = True) -> None:
+        """Calls ``callback(layer index)`` before each layer's backward; see `before_forward`."""
+        self._call("backward", self._before, callback, looks)
+
+    def after_backward(self, callback: Callback, *, looks: bool = True) -> None:
+        """Calls ``callback(layer index)`` after each layer's backward; see `before_forward`."""
+        self._call("backward", self._after, callback, looks)
+
+    def _call(self, way: str, when: dict[str, list[Callback]], callback: Callback, looks: bool) -> None:
+        if looks:
+            self.storage.keep_all("data")
+            self.storage.keep_all("diff")
+        when[way].append(callback)
+
+    @property
+    def debug_info(self) -> bool:
+        """Whether each pass logs the mean absolute values of blobs and parameters, as Caffe's `debug_info`."""
+        return self._debug is not None
+
+    @debug_info.setter
+    def debug_info(self, wanted: bool) -> None:
+        if wanted == self.debug_info:
+            return
+        if self._debug is not None:
+            self._after["forward"].remove(self._debug[0])
+            self._after["backward"].remove(self._debug[1])
+            self._debug = None
+            return
+        net = weakref.proxy(self)
+        self._debug = (lambda i: debug_info.after_forward(net, i), lambda i: debug_info.after_backward(net, i))
+        self._after["forward"].append(self._debug[0])
+        self._after["backward"].append(self._debug[1])
+
     # pycaffe's names.
+
+    def look(self, name: str, kind: str) -> np.ndarray:
+        """A blob's ``data`` or ``diff``, to read and to write."""
+        return self.device.to_numpy(self.storage.look(name, kind))
+
+    @property
+    def blobs(self) -> Blobs:
+        """Blobs by name, in the order in which they are made: ``net.blobs["conv1"].data``."""
+        return Blobs(self)
 
     @property
     def layers(self) -> list[Layer]:
@@ -489,26 +414,29 @@ class Net:
         return OrderedDict((node.layer.name, node.layer) for node in self.nodes)
 
     @property
-    def params(self) -> OrderedDict[str, list[Parameter]]:
+    def owned(self) -> list[Parameter]:
+        """Every parameter once, at the layer that owns it."""
+        return self.arena.owned
+
+    @property
+    def params(self) -> OrderedDict[str, ParameterList]:
         """Parameters by layer, in the order of a caffemodel: ``net.params["conv1"][0]`` is its weight."""
         return OrderedDict((node.layer.name, node.layer.blobs) for node in self.nodes if node.layer.params)
 
     @property
     def top_names(self) -> OrderedDict[str, list[str]]:
-        return OrderedDict((node.layer.name, [v.name for v in node.top]) for node in self.nodes)
+        return OrderedDict((node.layer.name, [view.name for view in node.top]) for node in self.nodes)
 
     @property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
-        return OrderedDict((node.layer.name, [v.name for v in node.bottom]) for node in self.nodes)
+        return OrderedDict((node.layer.name, [view.name for view in node.bottom]) for node in self.nodes)
 
     @property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
-        weights_of = OrderedDict((name, 0.0) for name in self.blobs)
-        for node in self.nodes:
-            for view, weight in zip(node.top, node.loss_weights, strict=True):
-                if weight:
-                    weights_of[view.name] = weight
-        return weights_of
+        """The loss weight of every blob; 0 for those that are no loss."""
+        found = OrderedDict((name, 0.0) for name in self.views)
+        found.update((view.name, weight) for node in self.nodes for view, weight in node.losses)
+        return found
 
     @property
     def _layer_names(self) -> list[str]:
@@ -516,27 +444,15 @@ class Net:
 
     @property
     def _blob_names(self) -> list[str]:
-        return list(self.blobs)
+        return list(self.views)
 
-    def before_forward(self, callback: Callable[[int], None]) -> None:
-        """Calls ``callback(layer index)`` before each layer's forward."""
-        self._before["forward"].append(callback)
+    @property
+    def _inputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.inputs]
 
-    def after_forward(self, callback: Callable[[int], None]) -> None:
-        """Calls ``callback(layer index)`` after each layer's forward."""
-        self._after["forward"].append(callback)
-
-    def before_backward(self, callback: Callable[[int], None]) -> None:
-        """Calls ``callback(layer index)`` before each layer's backward."""
-        self._before["backward"].append(callback)
-
-    def after_backward(self, callback: Callable[[int], None]) -> None:
-        """Calls ``callback(layer index)`` after each layer's backward."""
-        self._after["backward"].append(callback)
-
-    def clear_param_diffs(self) -> None:
-        """Sets the diff of every parameter to 0."""
-        self._storage.clear_diffs()
+    @property
+    def _outputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.outputs]
 
     # Weights.
 
@@ -548,7 +464,9 @@ class Net:
         """
         return weights.load(self, path, strict=strict)
 
-    load_hdf5 = copy_from
+    def load_hdf5(self, path: Any) -> weights.LoadReport:
+        """pycaffe's name of `copy_from` for HDF5 files."""
+        return self.copy_from(path)
 
     def save(self, path: Any, write_diff: bool = False) -> None:
         """Writes the weights as a caffemodel; the file appears whole or not at all."""
@@ -560,7 +478,7 @@ class Net:
 
     def share_with(self, other: Net) -> None:
         """Takes the parameters of another net, by layer name, as its own: one memory, two nets."""
-        self._storage.share(other)
+        self.arena.share(self.arena.matching(other.layers))
 
     def close(self) -> None:
         """Stops the threads of data layers and closes their files."""
@@ -568,7 +486,7 @@ class Net:
             node.layer.close()
 
     def __repr__(self) -> str:
-        return f"<Net {self.name!r} {graph.PHASES[self.phase]}: {len(self.nodes)} layers, {len(self._views)} blobs>"
+        return f"<Net {self.name!r} {graph.PHASES[self.phase]}: {len(self.nodes)} layers, {len(self.views)} blobs>"
 
 
 def as_definition(source: Any, message_type: str) -> schema.Definition:
@@ -579,33 +497,3 @@ def as_definition(source: Any, message_type: str) -> schema.Definition:
     if isinstance(source, (str, os.PathLike)):
         return schema.read(os.fspath(source), message_type)
     return schema.Definition.of(source)
-
-
-def _check_type(definition: schema.Definition, problems: Problems) -> None:
-    try:
-        layer.layer_class(definition)
-    except DefinitionError as error:
-        problems.add(error)
-
-
-def _bounds(counts: Any) -> tuple[int, int | None]:
-    return counts if isinstance(counts, tuple) else (counts, counts)
-
-
-def _check_counts(definition: schema.Definition, cls: type[Layer]) -> None:
-    message = definition.message
-    for field, counts in (("bottom", cls.bottoms), ("top", cls.tops)):
-        least, most = _bounds(counts)
-        given = len(getattr(message, field))
-        if field == "top" and cls.loss and given == 0:
-            continue
-        if given < least or (most is not None and given > most):
-            expected = (
-                f"{least}" if least == most else f"at least {least}" if most is None else f"from {least} to {most}"
-            )
-            plural = "s" if expected != "1" else ""
-            raise DefinitionError(
-                f'layer "{message.name}" ({message.type}) has {given} {field}{"s" if given != 1 else ""}; it takes'
-                f" {expected} {field}{plural}",
-                definition.place(field, max(given - 1, 0)) if given else definition.place(),
-            )

@@ -1,22 +1,33 @@
 """Update rules: how parameters move, given their diffs. One sweep over the net's flat arenas moves them all.
 
-A rule is a class registered under the ``type`` of a solver. It owns its history (momentum and the like), one or more
-arenas laid out as the parameters'.
+A rule is a class registered under the ``type`` of a solver. It owns its history (momentum and the like), in arenas laid
+out as the parameters'. In all formulas
+
+    g = the mean diff over iter_size batches, clipped, plus decay * w (L2) or decay * sign(w) (L1)
+    r = the learning rate times the parameter's lr_mult
+
+where decay is weight_decay times the parameter's decay_mult. The kernels are those of ``csrc/kernels/update.h``.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from . import memory
+from .arena import Run
 from .errors import DefinitionError, Problems, did_you_mean
 from .kernels import Kernels
 from .net import Net
 from .schema import Definition
 
 K = Kernels("update.h")
+S = Kernels("reduce.h")
+
+SUMMED = 4096  # elements in each of the partial sums of `norm`
 
 registry: dict[str, type[Rule]] = {}
 
@@ -24,8 +35,7 @@ registry: dict[str, type[Rule]] = {}
 class Rule:
     """How parameters move. A subclass registers itself under its name.
 
-    ``slots`` is the number of history arrays per parameter; `sweep` moves every parameter in place. The diffs hold sums
-    over ``iter_size`` batches; ``scale`` makes them means, and clips them.
+    ``slots`` is the number of history arrays per parameter. `move` moves the parameters of one run of the arena.
     """
 
     slots: ClassVar[int] = 1
@@ -37,77 +47,165 @@ class Rule:
     def __init__(self, solver: Any, net: Net):
         self.solver = solver
         self.net = net
-        self.l1 = (solver.regularization_type or "L2") == "L1"
-        arena = net.arena
-        blocks = arena.data.size // memory.ALIGNMENT
+        self.l1 = solver.regularization_type == "L1"
+        parameters = net.arena
         # Multipliers of the learning rate and of the decay, for each block of the arena.
+        blocks = parameters.size // memory.ALIGNMENT
         self.rates = net.device.zeros((blocks,), net.dtype)
         self.decays = net.device.zeros((blocks,), net.dtype)
-        for at, count, parameter in arena.segments:
-            within = slice(at // memory.ALIGNMENT, (at + memory.aligned(count)) // memory.ALIGNMENT)
+        for parameter, offset in zip(parameters.owned, parameters.offsets, strict=True):
+            end = offset + memory.aligned(parameter.count)
+            within = slice(offset // memory.ALIGNMENT, end // memory.ALIGNMENT)
             self.rates[within] = parameter.lr_mult
             self.decays[within] = solver.weight_decay * parameter.decay_mult
-        arena.history = [net.device.zeros(arena.data.shape, net.dtype) for _ in range(self.slots)]
+        self.slot = [net.device.zeros((parameters.size,), net.dtype) for _ in range(self.slots)]
+        self._partial: Any = None
 
     @classmethod
     def check(cls, definition: Definition, problems: Problems) -> None:
         """Reports what a solver says that this rule cannot honour."""
 
     def sweep(self, rate: float, scale: float, iteration: int) -> None:
-        """Moves all parameters by one step at learning rate ``rate``."""
-        raise DefinitionError(f"the update rule {type(self).__name__} has no sweep")
+        """Moves all parameters by one step, the ``iteration``-th from 0, at learning rate ``rate``.
+
+        The diffs hold sums over iter_size batches; ``scale`` makes them means, and clips them.
+        """
+        for run in self.net.arena.runs:
+            slots = [slot[run.within] for slot in self.slot]
+            self.move(run, slots, (self.rates[run.blocks], self.decays[run.blocks], rate), (scale, self.l1), iteration)
+        self.net.arena.changed()
+
+    def norm(self) -> float:
+        """The L2 norm of all diffs together, by which ``clip_gradients`` goes."""
+        diff = self.net.arena.diff
+        if self._partial is None:
+            self._partial = self.net.device.zeros((-(-diff.size // SUMMED),), np.float64)
+        S.sum_of_squares(diff, self._partial, diff.size)
+        return math.sqrt(self.net.device.to_numpy(self._partial).sum())
+
+    def move(self, run: Run, slots: list[Any], rates: tuple[Any, ...], diff: tuple[Any, ...], iteration: int) -> None:
+        """Calls the kernel for a run: ``rates`` are its arguments rates, decays and rate, ``diff`` scale and l1."""
+        raise DefinitionError(f"the update rule {type(self).__name__} has no kernel: its class must define move")
 
     def history(self) -> list[np.ndarray]:
         """The history, array by array in Caffe's order: the first slot of all parameters, then the second."""
-        arena, device = self.net.arena, self.net.device
+        parameters, to_numpy = self.net.arena, self.net.device.to_numpy
         return [
-            device.to_numpy(slot[at : at + count]).reshape(parameter.shape)
-            for slot in arena.history
-            for at, count, parameter in arena.segments
+            to_numpy(slot[offset : offset + parameter.count]).reshape(parameter.shape)
+            for slot in self.slot
+            for parameter, offset in zip(parameters.owned, parameters.offsets, strict=True)
         ]
+
+    def set_history(self, arrays: Sequence[np.ndarray]) -> None:
+        """Takes a history of the same sizes, as `history` gives it."""
+        parameters, given = self.net.arena, iter(arrays)
+        for slot in self.slot:
+            for parameter, offset in zip(parameters.owned, parameters.offsets, strict=True):
+                self.net.device.from_numpy(slot[offset : offset + parameter.count], next(given).reshape(-1))
 
 
 class SGD(Rule):
-    """Stochastic gradient descent with momentum, the learning rate inside the velocity: v = m v + r g ; w = w - v.
+    """Stochastic gradient descent with momentum, the learning rate inside the velocity: h = m h + r g; w = w - h.
 
-    g is the mean diff plus decay * w (L2) or decay * sign(w) (L1); r is the rate times the parameter's lr_mult. Polyak
-    1964; in this form Krizhevsky et al., NIPS 2012.
+    m is ``momentum``. Polyak 1964; in this form Krizhevsky et al., NIPS 2012.
     """
 
-    def sweep(self, rate: float, scale: float, iteration: int) -> None:
-        arena = self.net.arena
-        K.sgd(
-            arena.data,
-            arena.diff,
-            arena.history[0],
-            self.rates,
-            self.decays,
-            rate,
-            self.solver.momentum,
-            scale,
-            self.l1,
+    def move(self, run, slots, rates, diff, iteration):
+        K.sgd(run.data, run.diff, *slots, *rates, self.solver.momentum, *diff)
+
+
+class Nesterov(Rule):
+    """Nesterov's accelerated gradient: h' = m h + r g; w = w - (1 + m) h' + m h.
+
+    m is ``momentum``. Nesterov 1983; in this form Sutskever et al., ICML 2013.
+    """
+
+    def move(self, run, slots, rates, diff, iteration):
+        K.nesterov(run.data, run.diff, *slots, *rates, self.solver.momentum, *diff)
+
+
+class AdaGrad(Rule):
+    """h = h + g^2; w = w - r g / (sqrt(h) + delta). There is no momentum. Duchi et al., JMLR 2011."""
+
+    @classmethod
+    def check(cls, definition, problems):
+        _no_momentum(definition, problems)
+
+    def move(self, run, slots, rates, diff, iteration):
+        K.adagrad(run.data, run.diff, *slots, *rates, self.solver.delta, *diff)
+
+
+class RMSProp(Rule):
+    """h = d h + (1 - d) g^2; w = w - r g / (sqrt(h) + delta), where d is ``rms_decay``. There is no momentum.
+
+    Tieleman & Hinton, Coursera 2012.
+    """
+
+    @classmethod
+    def check(cls, definition, problems):
+        _no_momentum(definition, problems)
+        decay = definition.message.rms_decay
+        if not 0 <= decay < 1:
+            problems.add(
+                DefinitionError(f"rms_decay: {decay:g} must be from 0 to below 1", definition.place("rms_decay"))
+            )
+
+    def move(self, run, slots, rates, diff, iteration):
+        K.rmsprop(run.data, run.diff, *slots, *rates, self.solver.rms_decay, self.solver.delta, *diff)
+
+
+class AdaDelta(Rule):
+    """h = m h + (1 - m) g^2; u = g sqrt((k + delta) / (h + delta)); k = m k + (1 - m) u^2; w = w - r u.
+
+    m is ``momentum``, here a decay. Zeiler, arXiv:1212.5701.
+    """
+
+    slots = 2
+
+    def move(self, run, slots, rates, diff, iteration):
+        K.adadelta(run.data, run.diff, *slots, *rates, self.solver.momentum, self.solver.delta, *diff)
+
+
+class Adam(Rule):
+    """m = a m + (1 - a) g; v = b v + (1 - b) g^2; w = w - r sqrt(1 - b^t) / (1 - a^t) m / (sqrt(v) + delta).
+
+    t counts updates from 1; a is ``momentum`` (0 where it is not given, as in Caffe), b is ``momentum2``. The decay is
+    part of g. Kingma & Ba, ICLR 2015.
+    """
+
+    slots = 2
+
+    @classmethod
+    def check(cls, definition, problems):
+        for field in ("momentum", "momentum2"):
+            value = getattr(definition.message, field)
+            if not 0 <= value < 1:
+                problems.add(DefinitionError(f"{field}: {value:g} must be from 0 to below 1", definition.place(field)))
+
+    def move(self, run, slots, rates, diff, iteration):
+        first, second = self.solver.momentum, self.solver.momentum2
+        correction = math.sqrt(1 - second ** (iteration + 1)) / (1 - first ** (iteration + 1))
+        K.adam(run.data, run.diff, *slots, *rates, first, second, correction, self.solver.delta, *diff)
+
+
+def _no_momentum(definition: Definition, problems: Problems) -> None:
+    solver = definition.message
+    if solver.momentum:
+        problems.add(
+            DefinitionError(
+                f"momentum: {solver.momentum:g} cannot be used with {solver.type}, which has none. Take it out,"
+                " or choose another type",
+                definition.place("momentum"),
+            )
         )
 
 
 def rule_class(definition: Definition) -> type[Rule]:
     """The rule that a solver's ``type`` names. Raises DefinitionError for an unknown one, with the nearest."""
-    name = definition.message.type or "SGD"
+    name = definition.message.type
     if name not in registry:
         raise DefinitionError(
             f'unknown solver type "{name}".{did_you_mean(name, registry)} There are {", ".join(registry)}',
             definition.place("type"),
         )
     return registry[name]
-
-
-def sum_of_squares(net: Net) -> float:
-    """The squared L2 norm of all diffs together, by which ``clip_gradients`` goes."""
-    arena = net.arena
-    return float(K_sum_of_squares(arena.diff))
-
-
-def K_sum_of_squares(array: Any) -> float:
-    partial = np.dot(array, array) if array.size < 1 << 14 else None
-    if partial is not None:
-        return float(partial)
-    return float(sum(np.dot(part, part) for part in np.array_split(array, 64)))

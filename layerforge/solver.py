@@ -10,15 +10,15 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import files, policies, rules, schema, snapshot, upgrade
-from .errors import DefinitionError, NotFiniteError, Place, Problems, SnapshotError
+from . import debug_info, files, policies, rules, schema, snapshot, upgrade, weights
+from .errors import DefinitionError, NotFiniteError, Problems, ShapeError, SnapshotError
 from .layer import TEST, TRAIN, choose_seed
 from .logs import FOR_PARSERS
 from .net import Net, as_definition
@@ -31,15 +31,29 @@ CONTINUE, STOP, SNAPSHOT = "none", "stop", "snapshot"
 #: The fields by which a solver names or holds the net it trains.
 NET_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
+#: The least value of fields that count something.
+LEAST = {
+    "average_loss": 1,
+    "display": 0,
+    "iter_size": 1,
+    "max_iter": 0,
+    "snapshot": 0,
+    "test_interval": 0,
+    "test_iter": 0,
+}
+
 
 class Solver:
     """Trains a net as a SolverParameter says.
 
-    ``definition`` is the path of a solver prototxt, a `schema.Definition` or a message. ``overrides`` are changes of
-    its fields, as of ``--set``. ``seed`` takes the place of `random_seed`; where neither is given, one is drawn and
-    logged.
+    ``definition`` is the path of a solver prototxt, a `schema.Definition` or a message. ``seed`` takes the place of
+    `random_seed`; where neither is given, one is drawn: `seed` is the one in use. ``level`` and ``stages`` join those
+    of `train_state`. With ``reuse``, the nets reuse memory: blobs that nobody looked at before can then not be looked
+    at after an iteration, because the weights have changed since (see `layerforge.storage`).
 
-    `iter`, `net`, `test_nets`, `step`, `solve`, `restore` and `snapshot` are pycaffe's.
+    `solver_mode` and `device_id` are for the command line, as in Caffe; `layer_wise_reduce` is for several devices.
+
+    `iter`, `net`, `test_nets`, `step`, `solve`, `restore`, `snapshot`, `apply_update` and `lr` are pycaffe's.
     """
 
     def __init__(
@@ -51,15 +65,12 @@ class Solver:
         seed: int | None = None,
         level: int = 0,
         stages: Iterable[str] = (),
-        reuse: bool = True,
+        reuse: bool = False,
     ):
         self.definition = upgrade.solver(as_definition(definition, "SolverParameter"))
         self.param = self.definition.message
         check(self.definition).raise_any()
-        random_seed = self.param.random_seed if seed is None else seed
-        self.seed = choose_seed(random_seed)
-        self._net_options: dict[str, Any] = {"device": device, "dtype": dtype, "reuse": reuse}
-        self._level, self._stages = level, tuple(stages)
+        self.seed = choose_seed(self.param.random_seed if seed is None else seed)
         self.iter = 0
         self.loss = math.nan
         self._losses: deque[float] = deque(maxlen=max(1, self.param.average_loss))
@@ -70,31 +81,34 @@ class Solver:
         self.last_snapshot: snapshot.Names | None = None
         self._before_tests: dict[str, Any] | None = None
         self.test_last = False  # test at the end of `solve`, whatever test_interval says
-        self.net = self._train_net()
-        self.net.arena.parameter_diffs()
+        self.scores: dict[str, np.ndarray] = {}  # of the last test: the mean of each output
+        train, *tests = net_plans(self.definition, level, stages)
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "reuse": reuse}
+        self.net = Net(net_definition(self.definition, train), seed=self.seed, **options)
         self.rule = rules.rule_class(self.definition)(self.param, self.net)
-        self.test_nets = self._make_test_nets()
-        for path in self.param.weights:
-            for one in path.split(","):
-                log.info("%s", self.net.copy_from(one))
+        self.test_nets = [
+            Net(net_definition(self.definition, plan), seed=self.seed + 1 + i, share_with=self.net, **options)
+            for i, plan in enumerate(tests)
+        ]
+        for net in self.test_nets:
+            net.debug_info = self.param.debug_info
+        self._load_weights()
         self._mark = (time.perf_counter(), 0)
 
-    # Building.
-
-    def _place(self, *field: Any) -> Place:
-        return self.definition.place(*field)
-
-    def _train_net(self) -> Net:
-        plan = net_plans(self.definition, self._level, self._stages)[0]
-        return self._make_net(plan, self.seed)
-
-    def _make_test_nets(self) -> list[Net]:
-        plans = net_plans(self.definition)[1:]
-        return [self._make_net(plan, self.seed + 1 + i, share_with=self.net) for i, plan in enumerate(plans)]
-
-    def _make_net(self, plan: NetPlan, seed: int, **options: Any) -> Net:
-        source = net_definition(self.definition, plan)
-        return Net(source, plan.phase, plan.level, plan.stages, seed=seed, **options, **self._net_options)
+    def _load_weights(self) -> None:
+        """Takes what `weights` names, into test nets as well where they have layers of their own."""
+        for index, entry in enumerate(self.param.weights):
+            place = self.definition.place("weights", index)
+            for path in weights.paths(entry):
+                log.info("Finetuning from %s", path)
+                try:
+                    log.info("%s", self.net.copy_from(path))
+                    for net in self.test_nets:
+                        weights.load_made(net, path)
+                except SnapshotError as error:
+                    if error.place or place.line is None:
+                        raise
+                    raise SnapshotError(error.message, place) from None
 
     # What it is asked.
 
@@ -106,9 +120,7 @@ class Solver:
     @property
     def current_step(self) -> int:
         """How many steps of the policy are taken, as solver states hold it."""
-        if self.param.lr_policy == "step":
-            return self.iter // self.param.stepsize
-        return policies.steps_taken(self.param, self.iter) if self.param.lr_policy == "multistep" else 0
+        return policies.steps_taken(self.param, self.iter)
 
     @property
     def snapshot_prefix(self) -> str:
@@ -129,7 +141,7 @@ class Solver:
             raise SnapshotError(
                 f'snapshot_prefix: "{self.snapshot_prefix}" cannot be written: {folder}: {why}.'
                 " Make the folder, or choose another",
-                self._place("snapshot_prefix"),
+                self.definition.place("snapshot_prefix"),
             ) from None
 
     # Running.
@@ -137,6 +149,8 @@ class Solver:
     def step(self, iterations: int = 1) -> None:
         """Runs that many iterations, or fewer when a stop is asked for."""
         end = self.iter + iterations
+        if self.param.snapshot:
+            self.check_snapshot_prefix()
         self._mark = (time.perf_counter(), self.iter)
         while self.iter < end:
             if not self._iterate():
@@ -150,17 +164,14 @@ class Solver:
                 return False
         for callback in self._on_start:
             callback()
-        loss = sum(self.net.forward_backward() for _ in range(p.iter_size)) / p.iter_size
-        if not math.isfinite(loss):
-            self._not_finite(loss)
-        self._losses.append(loss)
-        self.loss = sum(self._losses) / len(self._losses)
-        if p.display and self.iter % p.display == 0:
+        display = bool(p.display) and self.iter % p.display == 0
+        self.net.debug_info = display and p.debug_info
+        self._smooth(sum(self._pass() for _ in range(p.iter_size)) / p.iter_size)
+        if display:
             self._display()
         for callback in self._on_gradients_ready:
             callback()
         self.apply_update()
-        self.iter += 1
         for observer in self.observers:
             observer.iterated(self)
         asked = self.requested()
@@ -168,21 +179,45 @@ class Solver:
             self.snapshot()
         return asked != STOP
 
+    def _pass(self) -> float:
+        """Forward and, if the loss is a number, backward."""
+        loss = self.net.run_forward()
+        if not math.isfinite(loss):
+            self._not_finite(loss)
+        self.net.run_backward()
+        return loss
+
+    def _smooth(self, loss: float) -> None:
+        """Averages the loss over the last `average_loss` iterations. Unlike Caffe's, the window outlives a `step`."""
+        self._losses.append(loss)
+        self.loss = sum(self._losses) / len(self._losses)
+
     def apply_update(self) -> None:
-        """Moves the parameters by the diffs that are there: clipped, averaged, regularised, at the current rate."""
-        scale = 1.0 / self.param.iter_size
-        limit = self.param.clip_gradients
-        if limit >= 0:
-            norm = math.sqrt(rules.sum_of_squares(self.net))
-            if norm > limit:
+        """Moves the parameters by the diffs that are there: clipped, averaged, regularised, at the current rate.
+
+        It counts as an iteration. The norm that `clip_gradients` bounds is that of the sums over `iter_size` batches,
+        as in Caffe.
+        """
+        p, rate = self.param, self.lr
+        if p.display and self.iter % p.display == 0:
+            log.info("Iteration %d, lr = %.6g", self.iter, rate, extra=FOR_PARSERS)
+        scale = 1.0 / p.iter_size
+        if p.clip_gradients >= 0:
+            norm = self.rule.norm()
+            if norm > p.clip_gradients:
+                factor = p.clip_gradients / norm
                 log.info(
-                    "Gradient clipping: scaling down gradients (L2 norm %g > %g) by scale factor %g",
+                    "Gradient clipping: scaling down gradients (L2 norm %.6g > %.6g) by scale factor %.6g",
                     norm,
-                    limit,
-                    limit / norm,
+                    p.clip_gradients,
+                    factor,
                 )
-                scale *= limit / norm
-        self.rule.sweep(self.lr, scale, self.iter)
+                scale *= factor
+        before = debug_info.copy_parameters(self.net) if self.net.debug_info else None
+        self.rule.sweep(rate, scale, self.iter)
+        if before is not None:
+            debug_info.after_update(self.net, before)
+        self.iter += 1
 
     def solve(self, resume_file: Any = None, *, end: int | None = None) -> None:
         """Trains up to `max_iter`: restores first where a state is given, and ends with a snapshot and a last test.
@@ -191,6 +226,8 @@ class Solver:
         `test_interval` says, as in Caffe, or anyway with `test_last`.
         """
         p = self.param
+        if end is None and not p.HasField("max_iter"):
+            raise DefinitionError("max_iter is not given. Write max_iter: 1000, say", self.definition.place())
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", p.lr_policy or "fixed", extra=FOR_PARSERS)
         if p.snapshot or p.snapshot_after_train:
@@ -210,9 +247,7 @@ class Solver:
             log.info("Optimization stopped early.")
             return
         if p.display and self.iter % p.display == 0:
-            loss = self.net.run_forward()
-            self._losses.append(loss)
-            self.loss = sum(self._losses) / len(self._losses)
+            self._smooth(self.net.run_forward())
             log.info("Iteration %d, loss = %.6g", self.iter, self.loss)
         if p.test_interval and (self.test_last or self.iter % p.test_interval == 0):
             self.test_all()
@@ -236,16 +271,11 @@ class Solver:
             self.loss,
         )
         self._mark = (now, self.iter)
-        index = 0
         loss_weights = self.net.blob_loss_weights
         known = FOR_PARSERS if list(map(loss_weights.get, self.net.outputs)) == [1.0] else None  # it is the loss
-        for name in self.net.outputs:
-            weight = loss_weights[name]
-            for value in self.net.blobs[name].data.reshape(-1).tolist():
-                also = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
-                log.info("    Train net output #%d: %s = %.6g%s", index, name, value, also, extra=known)
-                index += 1
-        log.info("Iteration %d, lr = %.6g", self.iter, self.lr, extra=FOR_PARSERS)
+        values = {name: self.net.look(name, "data") for name in self.net.outputs}
+        for line in output_lines("Train", values, loss_weights):
+            log.info("%s", line, extra=known)
 
     def _not_finite(self, loss: float) -> None:
         found = self.net.first_not_finite()
@@ -257,9 +287,8 @@ class Solver:
         place = found[0].definition.place() if found else None
         kept = f"; the last good snapshot is {self.last_snapshot.state}" if self.last_snapshot else ""
         raise NotFiniteError(
-            f"iteration {self.iter}: the loss is {loss:g}. {where}. Lower base_lr (the rate is {self.lr:g}),"
-            f" clip_gradients,"
-            f" or look for such values in the data{kept}",
+            f"iteration {self.iter}: the loss is {loss:g}. {where}. Lower base_lr (the rate is {self.lr:g}), set"
+            f" clip_gradients, or look for such values in the data{kept}",
             place,
         )
 
@@ -287,21 +316,23 @@ class Solver:
                 return False
             loss += net.run_forward()
             for name in net.outputs:
-                value = net.device.to_numpy(net._views[name].data).astype(np.float64)
-                sums[name] = sums[name] + value if name in sums else value
+                value = net.device.to_numpy(net.views[name].data)
+                total = sums.setdefault(name, np.zeros(value.shape))
+                if value.shape != total.shape:
+                    raise ShapeError(
+                        f'output "{name}" of test net #{index} has shape {value.shape} in batch {batch}, and had'
+                        f" {total.shape}: their mean needs one shape. Let a Silence layer read it to leave it out"
+                    )
+                total += value
             for observer in self.observers:
                 observer.tested(self, index, batch + 1, batches)
+        if not batches:
+            return True
         if self.param.test_compute_loss:
             log.info("Test loss: %.6g", loss / batches)
-        loss_weights = net.blob_loss_weights
-        k = 0
         self.scores = {name: total / batches for name, total in sums.items()}
-        for name, mean in self.scores.items():
-            weight = loss_weights[name]
-            for value in mean.reshape(-1).tolist():
-                also = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
-                log.info("    Test net output #%d: %s = %.6g%s", k, name, value, also)
-                k += 1
+        for line in output_lines("Test", self.scores, net.blob_loss_weights):
+            log.info("%s", line)
         return True
 
     # Snapshots.
@@ -324,7 +355,7 @@ class Solver:
             "nets": [
                 {
                     "step": net.step,
-                    "data": {node.layer.name: node.layer.data_state() for node in net.nodes if not node.bottom},
+                    "data": {made.name: state for made in net.layers if (state := made.data_state())},
                 }
                 for net in (self.net, *self.test_nets)
             ],
@@ -354,9 +385,10 @@ class Solver:
                     f" has {mine.shape}. Resume with the net that wrote it"
                 )
         log.info("Restoring previous solver status from %s", state_path)
-        self.net.copy_from(model)
-        for mine, theirs in zip(history, state.history, strict=True):
-            mine[...] = np.asarray(theirs).reshape(mine.shape)
+        report = self.net.copy_from(model)
+        if report.missing or report.unused:
+            log.warning("%s", report)
+        self.rule.set_history(state.history)
         self.iter = state.iter
         self._losses.clear()
         hdf5 = state_path.name.endswith(".h5")
@@ -368,27 +400,27 @@ class Solver:
         else:
             passes = self.iter * self.param.iter_size
             self.net.step = passes - 1
-            for node in self.net.nodes:
-                node.layer.skip(passes)
+            for made in self.net.layers:
+                made.skip(passes)
         self._mark = (time.perf_counter(), self.iter)
 
     def _parameter_title(self, index: int) -> str:
         """The parameter that a history array belongs to, for messages."""
-        segments = self.net.arena.segments
-        parameter = segments[index % len(segments)][2]
-        node = next(node for node in self.net.nodes if any(p is parameter for p in node.layer.blobs))
-        return f'parameter "{parameter.name}" of {node.layer.title}'
+        parameter = self.net.owned[index % len(self.net.owned)]
+        made = next(made for made in self.net.layers if any(own is parameter for own in made.blobs))
+        return f'parameter "{parameter.name}" of {made.title}'
 
     def _recall(self, record: dict[str, Any]) -> None:
+        """Puts seeds, passes and sources where a sidecar says."""
         self.seed = record["seed"]
         self._losses.extend(record["losses"])
         for i, (net, known) in enumerate(zip((self.net, *self.test_nets), record["nets"], strict=False)):
             net.seed = self.seed + i
             net.step = known["step"]
-            for node in net.nodes:
-                node.layer.seed = net.seed
-                if node.layer.name in known["data"]:
-                    node.layer.set_data_state(known["data"][node.layer.name])
+            for made in net.layers:
+                made.seed = net.seed
+                if made.name in known["data"]:
+                    made.set_data_state(known["data"][made.name])
 
     # pycaffe's.
 
@@ -423,8 +455,10 @@ def check(definition: schema.Definition) -> Problems:
     kind = p.regularization_type
     if kind not in ("L1", "L2"):
         wrong(f'unknown regularization_type "{kind}": there are L1 and L2', "regularization_type")
-    if p.iter_size < 1:
-        wrong(f"iter_size: {p.iter_size} must be at least 1", "iter_size")
+    for field, least in LEAST.items():
+        for i, value in enumerate(getattr(p, field) if field == "test_iter" else [getattr(p, field)]):
+            if value < least:
+                wrong(f"{field}: {value} must be at least {least}", field, i)
     given = [name for name in NET_FIELDS if p.HasField(name)]
     if len(given) != 1:
         said = f"{' and '.join(given)} are given" if given else "none of them is given"
@@ -446,11 +480,15 @@ def check(definition: schema.Definition) -> Problems:
 
 @dataclass(frozen=True)
 class NetPlan:
-    """A net of a solver: the field (and index) that names or holds it, and the state it is made for."""
+    """A net of a solver: the field (and index) that names or holds it, and the state it is made for.
+
+    ``states`` are NetStates that have precedence over the net's own, the later over the earlier.
+    """
 
     field: str
     index: int | None
     phase: int
+    states: tuple[Any, ...] = ()
     level: int = 0
     stages: tuple[str, ...] = ()
 
@@ -458,33 +496,56 @@ class NetPlan:
 def net_plans(definition: schema.Definition, level: int = 0, stages: Iterable[str] = ()) -> list[NetPlan]:
     """The nets of a solver that `check` accepts: the train net, then the test nets.
 
-    ``level`` and ``stages`` go before those of its train_state.
+    ``level``, where it is not 0, goes before that of its train_state; ``stages`` join those there.
     """
     p = definition.message
     field = next(f for f in NET_FIELDS if p.HasField(f))
-    state = p.train_state
-    plans = [NetPlan(field, None, TRAIN, level or state.level, tuple(stages) or tuple(state.stage))]
+    plans = [NetPlan(field, None, TRAIN, (p.train_state,), level, tuple(stages))]
     sources: list[tuple[str, int | None]] = [("test_net_param", i) for i in range(len(p.test_net_param))]
     sources += [("test_net", i) for i in range(len(p.test_net))]
     if field in ("net", "net_param"):
         sources += [(field, None)] * (len(p.test_iter) - len(sources))
     for i, (field, index) in enumerate(sources):
-        state = p.test_state[i] if i < len(p.test_state) else None
-        plans.append(NetPlan(field, index, TEST, state.level if state else 0, tuple(state.stage) if state else ()))
+        plans.append(NetPlan(field, index, TEST, tuple(p.test_state[i : i + 1])))
     return plans
 
 
 def net_definition(definition: schema.Definition, plan: NetPlan) -> schema.Definition:
-    """The net that a solver names or holds. Raises DefinitionError where there is no such file."""
+    """The net that a solver names or holds, its ``state`` as the plan says. DefinitionError where there is no file.
+
+    The state is, in Caffe's order of precedence, the lowest first: the phase, the net's own, train_state or test_state,
+    level and stages.
+    """
     if plan.field.endswith("_param"):
-        return definition.child(plan.field, plan.index or 0)
-    value = getattr(definition.message, plan.field)
-    path = value if plan.index is None else value[plan.index]
-    found = files.find(path, definition.file)
-    if found is None:
-        place = definition.place(plan.field, *([] if plan.index is None else [plan.index]))
-        raise DefinitionError(f'there is no net file "{path}"', place)
-    return schema.read(found, "NetParameter")
+        found = definition.child(plan.field, plan.index or 0)
+    else:
+        value = getattr(definition.message, plan.field)
+        name = value if plan.index is None else value[plan.index]
+        path = files.find(name, definition.file)
+        if path is None:
+            place = definition.place(plan.field, *([] if plan.index is None else [plan.index]))
+            raise DefinitionError(f'there is no net file "{name}"', place)
+        found = schema.read(path, "NetParameter")
+    message = type(found.message)()
+    message.CopyFrom(found.message)
+    message.state.phase = plan.phase
+    for state in (found.message.state, *plan.states):
+        message.state.MergeFrom(state)
+    if plan.level:
+        message.state.level = plan.level
+    message.state.stage.extend(plan.stages)
+    return found.replace(message)
+
+
+def output_lines(kind: str, values: Mapping[str, np.ndarray], loss_weights: Mapping[str, float]) -> Iterator[str]:
+    """Caffe's log lines for the outputs of a net: ``    Test net output #0: accuracy = 0.9``."""
+    index = 0
+    for name, array in values.items():
+        weight = loss_weights[name]
+        for value in array.reshape(-1).tolist():
+            also = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
+            yield f"    {kind} net output #{index}: {name} = {value:.6g}{also}"
+            index += 1
 
 
 def prefix_of(definition: schema.Definition) -> str:
@@ -497,5 +558,5 @@ def prefix_of(definition: schema.Definition) -> str:
 
 
 def get_solver(definition: Any, **options: Any) -> Solver:
-    """A solver from the path of its prototxt, as pycaffe's ``get_solver``."""
+    """A solver from the path of its prototxt, as pycaffe's ``get_solver``. For ``options`` see `Solver`."""
     return Solver(definition, **options)

@@ -1,310 +1,367 @@
-"""The memory of a net: which blobs and parameters lie where, and the values of those whose memory has passed on.
+"""The memory of a net's blobs: of its own for each, or one place for many in turn.
 
-Parameters lie one behind the other in flat arenas, data, diffs and history alike, so that one sweep updates all of
-them. Blobs have memory of their own, or share an arena by the lifetimes that `layerforge.memory` packs.
+With reuse, blobs that are never needed at the same time share an arena: data in TEST, where nothing is needed twice,
+and diffs while backward runs. What is read or written from outside keeps memory of its own: sources, outputs, losses.
+
+Nobody can tell the difference. A net reuses memory for as long as it only runs whole passes. When a user looks at a
+blob whose memory went to another, or starts a pass in the middle, the net keeps everything from then on: each blob gets
+memory of its own, and the last pass is repeated, on the same inputs with the same random numbers, so that every blob
+holds what that pass gave it. (A copy of the inputs is kept for this.) If the weights have changed since, or a forward
+pass went by since that backward, it cannot be repeated: its values are gone and read as NaN until the next pass.
+Changes that are made by hand, in the arrays of parameters or of blobs, are not seen: look before you change them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from . import memory
-from .blob import Parameter
-from .errors import ShapeError
-from .layer import TRAIN
+from .arena import Parameters
+from .blob import View
+from .node import Node, share_data, share_diffs
 
-if TYPE_CHECKING:
-    from .net import Net
+log = logging.getLogger("layerforge.net")
+
+GONE = object()
+
+
+class Plane:
+    """The data of all blobs, or the diffs of all: who lies where.
+
+    Blobs that are one piece of memory (see `layerforge.node`) go by the name of their root.
+    """
+
+    def __init__(self, kind: str, views: Mapping[str, View], roots: Mapping[str, str], device: Any, dtype: Any):
+        self.kind = kind
+        self.views = views
+        self.roots = roots
+        self.device = device
+        self.dtype = dtype
+        self.reuse = False
+        self.kept: set[str] = set()  # roots that somebody wants to look at
+        self.own: dict[str, Any] = {}  # root -> memory of its own
+        self.shared: dict[str, int] = {}  # root -> offset in the arena
+        self.arena: Any = None
+
+    def sizes(self) -> dict[str, int]:
+        """Root -> elements that the largest of its blobs needs."""
+        sizes: dict[str, int] = {}
+        for name, view in self.views.items():
+            root = self.roots[name]
+            sizes[root] = max(sizes.get(root, 0), view.count)
+        return sizes
+
+    def take(self, needed: Iterable[str], pinned: Iterable[str], used: Mapping[str, tuple[int, int]]) -> None:
+        """Takes memory for the roots that are ``needed``: of their own for those that are ``pinned`` or kept, in the
+        arena for the others, which are ``used`` from one step to another. Memory grows and never shrinks."""
+        sizes = self.sizes()
+        needed = set(needed) | self.kept
+        own = needed & (self.kept | set(pinned)) if self.reuse else needed
+        for root in own:
+            if root not in self.own or self.own[root].size < sizes[root]:
+                self.own[root] = self.device.zeros((sizes[root],), self.dtype)
+        rest = sorted(needed - own)
+        offsets, total = memory.plan([memory.Interval(sizes[root], *used[root]) for root in rest])
+        self.shared = dict(zip(rest, offsets, strict=True))
+        if total and (self.arena is None or self.arena.size < total):
+            self.arena = self.device.zeros((total,), self.dtype)
+        self.bind(self.views.values())
+
+    def bind(self, views: Iterable[View]) -> None:
+        """Points views at their memory, as far as they have any."""
+        for view in views:
+            root = self.roots[view.name]
+            if root in self.shared:
+                start = self.shared[root]
+                flat = self.arena[start : start + view.count]
+            elif root in self.own:
+                flat = self.own[root][: view.count]
+            else:
+                continue
+            setattr(view, self.kind, flat.reshape(view.shape))
+
+    def keep(self, root: str) -> None:
+        """Gives a root memory of its own, zeros, unless it has it."""
+        self.kept.add(root)
+        if root in self.shared:
+            del self.shared[root]
+            self.own.pop(root, None)
+        if root not in self.own:
+            self.own[root] = self.device.zeros((self.sizes()[root],), self.dtype)
+            self.bind(view for name, view in self.views.items() if self.roots[name] == root)
+
+    def grow(self, root: str) -> None:
+        """Follows the shapes of a root's blobs, where it has memory of its own."""
+        if root in self.own:
+            size = self.sizes()[root]
+            if self.own[root].size < size:
+                self.own[root] = self.device.zeros((size,), self.dtype)
+            self.bind(view for name, view in self.views.items() if self.roots[name] == root)
+
+    def keep_all(self) -> list[str]:
+        """Ends reuse: gives all memory of their own. Returns the roots that had none."""
+        lost = list(self.shared)
+        self.reuse = False
+        for root in lost:
+            self.keep(root)
+        self.arena = None
+        return lost
+
+    def bytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self.own.values()) + (0 if self.arena is None else self.arena.nbytes)
 
 
 class Storage:
-    """The memory of a net: two flat arenas for parameters, and one each for the data and diffs that share."""
+    """The memory of a net's blobs, of what its layers keep from forward to backward, and of their scratch."""
 
-    def __init__(self, net: Net):
-        self.net = net
-        self.data: Any = None
-        self.diff: Any = None
-        self.history: list[Any] = []
-        self.segments: list[tuple[int, int, Parameter]] = []  # (offset, count, parameter), in order of the net
-        self._own: dict[tuple[str, str], Any] = {}  # (root, kind) -> buffer of its own
-        self._shared: dict[str, Any] = {}  # kind -> arena
-        self._scratch: Any = None
-        self._roots: dict[str, dict[str, str]] = {}
-        self._planned: dict[str, set[str]] = {"data": set(), "diff": set()}
-        self._with_diffs = False
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        views: Mapping[str, View],
+        parameters: Parameters,
+        *,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        reuse_data: bool,
+        reuse_diff: bool,
+        device: Any,
+        dtype: Any,
+    ):
+        self.nodes = nodes
+        self.views = views
+        self.parameters = parameters
+        self.inputs = [views[name] for name in inputs]
+        self.outputs = [views[name] for name in outputs]
+        self.device = device
+        self.dtype = dtype
+        self.data = Plane("data", views, share_data(nodes), device, dtype)
+        self.diff = Plane("diff", views, share_diffs(nodes), device, dtype)
+        self.data.reuse = reuse_data and not self._sources_change()
+        self.diff.reuse = reuse_diff and not any(node.dynamic and node.bottom for node in nodes)
+        self.with_diffs = False
+        self.scratch: Any = None
+        self._refilled = self._overwritten_losses()
+        # Of the last whole pass: what it began with, as copies, and the moment at which it could be repeated. None:
+        # there was none. GONE: it did not end.
+        self._began_with: dict[str, list[tuple[View, Any]]] = {"data": [], "diff": []}
+        self._moment: dict[str, Any] = {"data": None, "diff": None}
+        self._passes = 0
 
-    # Parameters.
+    def _sources_change(self) -> bool:
+        """Whether a forward pass could not be repeated: shapes or the tops of sources change while it runs."""
+        roots = self.data.roots
+        sources = {roots[view.name] for node in self.nodes if not node.bottom for view in node.top}
+        return any(node.dynamic or any(roots[view.name] in sources for view in node.in_place()) for node in self.nodes)
 
-    def parameters(self, share_with: Net | None) -> None:
-        net = self.net
-        elsewhere = set(share_with.params) if share_with is not None else set()
-        foreign = {id(p) for node in net.nodes if node.layer.name in elsewhere for p in node.layer.blobs}
-        own = [parameter for parameter in net.owned if id(parameter) not in foreign]
-        offsets, total = memory.sequence([parameter.count for parameter in own])
-        self.segments = [(at, p.count, p) for at, p in zip(offsets, own, strict=True)]
-        self.data = net.device.zeros((total,), net.dtype)
-        for at, size, parameter in self.segments:
-            given = parameter.data  # by a pycaffe layer, in its setup
-            parameter.data = self.data[at : at + size].reshape(parameter.shape)
-            if given is not None:
-                net.device.from_numpy(parameter.data, given)
-        for parameter in net.owned:
-            parameter.allocate_diff = self.parameter_diffs
-        if share_with is not None:
-            self.share(share_with)
-        self._bind_sharers()
+    def _written_diffs(self) -> set[str]:
+        """The roots whose diffs backward writes."""
+        roots = self.diff.roots
+        return {roots[v.name] for node in self.nodes if node.runs_backward for v in node.bottom if v.needs_diff}
 
-    def share(self, other: Net) -> None:
-        net = self.net
-        theirs = other.params
-        for name, mine in net.params.items():
-            if name not in theirs:
-                continue
-            for parameter, source in zip(mine, theirs[name], strict=True):
-                if parameter.shape != source.shape:
-                    raise ShapeError(
-                        f'layer "{name}": parameter "{parameter.name}" is {parameter.shape} here and {source.shape}'
-                        f" in the"
-                        " net it shares with"
-                    )
-                parameter.data = source.data
+    def _overwritten_losses(self) -> list[tuple[View, float]]:
+        """The losses whose diff, their weight, is overwritten in each backward pass by what works on them in place."""
+        roots, written = self.diff.roots, self._written_diffs()
+        return [loss for node in self.nodes for loss in node.losses if roots[loss[0].name] in written]
 
-    def _bind_sharers(self) -> None:
-        for node in self.net.nodes:
-            for parameter in node.layer.blobs:
-                owner = parameter.owner
-                if owner is not None:
-                    parameter.data = owner.data.reshape(parameter.shape)
-                    parameter.allocate_diff = self.parameter_diffs
+    # Taking it.
 
-    def parameter_diffs(self) -> None:
-        if self.diff is not None:
-            return
-        net = self.net
-        offsets, total = memory.sequence([parameter.count for parameter in net.owned])
-        self.diff = net.device.zeros((total,), net.dtype)
-        for at, parameter in zip(offsets, net.owned, strict=True):
-            size = parameter.count
-            parameter.diff = self.diff[at : at + size].reshape(parameter.shape)
-        for node in net.nodes:
-            for parameter in node.layer.blobs:
-                if parameter.owner is not None:
-                    parameter.diff = parameter.owner.diff.reshape(parameter.shape)
+    def allocate(self) -> None:
+        """Plans for the shapes as they are, and takes the memory, or what is missing of it."""
+        self._moment = {"data": None, "diff": None}
+        self._take_data()
+        if self.with_diffs:
+            self._take_diffs()
+        self._take_for_layers()
 
-    def clear_diffs(self) -> None:
-        if self.diff is not None:
-            self.diff[...] = 0
+    def _take_data(self) -> None:
+        roots = self.data.roots
+        pinned = {view.name for view in self.outputs}
+        for node in self.nodes:
+            pinned.update(view.name for view in (() if node.bottom else node.top))
+            pinned.update(view.name for view, _ in node.losses)
+        self.data.take(set(roots.values()), {roots[name] for name in pinned}, self._used(self.data, self.nodes))
+        self._began_with["data"] = self._copies(self.data, self.inputs)
 
-    # Blobs.
-
-    def _find_roots(self) -> None:
-        """Which blobs are one piece of memory: in data (Split, Reshape), and in diff (Reshape)."""
-        roots: dict[str, dict[str, str]] = {"data": {}, "diff": {}}
-        for node in self.net.nodes:
-            for kind, shared in (("data", node.layer.shares_data), ("diff", node.layer.shares_diff)):
-                for view in node.top:
-                    first = node.bottom[0].name if shared and node.bottom else view.name
-                    roots[kind].setdefault(view.name, roots[kind].get(first, first))
-        self._roots = roots
-
-    def _pinned(self, kind: str) -> set[str]:
-        """The roots that must have memory of their own."""
-        net = self.net
-        roots = self._roots[kind]
-        pinned = {roots[name] for what, name in net._kept if what == kind}
-        if not self._may_reuse(kind):
-            return set(roots.values())
-        pinned.update(roots[name] for name in net.outputs)
-        for node in net.nodes:
-            if not node.bottom:
-                pinned.update(roots[view.name] for view in node.top)
-            if any(node.loss_weights):
-                pinned.update(roots[view.name] for view in node.top)
-        if kind == "diff":  # what nobody writes is zero, always
-            written = {roots[v.name] for node in net.nodes if node.runs_backward for v in node.bottom if v.needs_diff}
-            pinned.update(root for root in roots.values() if root not in written)
-        return pinned
-
-    def _may_reuse(self, kind: str) -> bool:
-        net = self.net
-        if not net._reuse or any(node.layer.dynamic for node in net.nodes):
-            return False
-        if kind == "diff":
-            return True
-        if net.phase == TRAIN or self._with_diffs:
-            return False
-        sources = {self._roots["data"][v.name] for node in net.nodes if not node.bottom for v in node.top}
-        return not any(
-            self._roots["data"][v.name] in sources
-            for node in net.nodes
-            for v in node.top
-            if any(v is b for b in node.bottom)
+    def _take_diffs(self) -> None:
+        """Memory for the diffs that backward reads or writes, and those of outputs. What nobody writes is zero."""
+        roots, written = self.diff.roots, self._written_diffs()
+        running = [node for node in self.nodes if node.runs_backward]
+        needed = {view.name for view in self.outputs}
+        pinned = set(needed)
+        for node in self.nodes:
+            pinned.update(view.name for view in (() if node.bottom else node.top))
+            pinned.update(view.name for view, _ in node.losses)
+        for node in running:
+            needed.update(view.name for view in node.bottom if view.needs_diff)
+            # A copy whose reader has no gradient adds nothing to the sum.
+            needed.update(view.name for view in node.top if view.needs_diff or node.layer.type != "Split")
+        self.diff.take(
+            {roots[name] for name in needed},
+            {roots[name] for name in pinned} | (set(roots.values()) - written),
+            self._used(self.diff, running[::-1]),
         )
+        self._began_with["diff"] = self._copies(self.diff, self.outputs)
+        self._weigh(loss for node in self.nodes for loss in node.losses)
 
-    def reuses(self, kind: str) -> bool:
-        """Whether some blobs of this kind share an arena."""
-        return bool(self._planned[kind])
-
-    def blobs(self) -> None:
-        """Plans and takes memory for every blob, for what layers keep, and for their scratch."""
-        self._find_roots()
-        self._take("data")
-        if self._with_diffs:
-            self._take("diff")
-        self._take_layers()
-
-    def _sizes(self, kind: str) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        for name, root in self._roots[kind].items():
-            sizes[root] = max(sizes.get(root, 0), self.net._views[name].count)
-        return sizes
-
-    def _take(self, kind: str) -> None:
-        net = self.net
-        sizes = self._sizes(kind)
-        needed = set(sizes) if kind == "data" else {self._roots[kind][name] for name in self._with_diff()}
-        pinned = self._pinned(kind) & needed
-        planned = sorted(needed - pinned)
-        for root in pinned:
-            buffer = self._own.get((root, kind))
-            if buffer is None or buffer.size < sizes[root]:
-                self._own[root, kind] = net.device.zeros((sizes[root],), net.dtype)
-        offsets, total = memory.plan(self._intervals(kind, planned, sizes))
-        if total and (kind not in self._shared or self._shared[kind].size < total):
-            self._shared[kind] = net.device.zeros((total,), net.dtype)
-        self._planned[kind] = set(planned)
-        place = dict(zip(planned, offsets, strict=True))
-        for name, view in net._views.items():
-            root = self._roots[kind][name]
-            if root in place:
-                flat = self._shared[kind][place[root] : place[root] + view.count]
-            elif root in pinned:
-                flat = self._own[root, kind][: view.count]
-            else:
-                continue
-            setattr(view, kind, flat.reshape(view.shape))
-        if kind == "diff":
-            for node in net.nodes:
-                for view, weight in zip(node.top, node.loss_weights, strict=True):
-                    if weight:
-                        view.diff[...] = weight
-
-    def _with_diff(self) -> list[str]:
-        """The blobs that have a diff at all: those that backward reads or writes, and the outputs."""
-        names = dict.fromkeys(name for what, name in self.net._kept if what == "diff")
-        for node in self.net.nodes:
-            if node.runs_backward:
-                names.update(dict.fromkeys(v.name for v in node.bottom if v.needs_diff))
-                # A copy whose reader has no gradient adds nothing to the sum; any other top that nobody writes is zero.
-                names.update(dict.fromkeys(v.name for v in node.top if v.needs_diff or node.layer.type != "Split"))
-        names.update(dict.fromkeys(self.net.outputs))
-        return list(names)
-
-    def _intervals(self, kind: str, roots: Sequence[str], sizes: Mapping[str, int]) -> list[memory.Interval]:
-        first: dict[str, int] = {}
-        last: dict[str, int] = {}
-        for i, node in enumerate(self.net.nodes):
-            if kind == "diff" and not node.runs_backward:
-                continue
-            at = i if kind == "data" else len(self.net.nodes) - 1 - i
+    @staticmethod
+    def _used(plane: Plane, nodes: Sequence[Node]) -> dict[str, tuple[int, int]]:
+        """Root -> the first and the last of these nodes that reads or writes it."""
+        used: dict[str, tuple[int, int]] = {}
+        for i, node in enumerate(nodes):
             for view in (*node.bottom, *node.top):
-                root = self._roots[kind][view.name]
-                first[root] = min(first.get(root, at), at)
-                last[root] = max(last.get(root, at), at)
-        return [memory.Interval(sizes[root], first.get(root, 0), last.get(root, 0)) for root in roots]
+                root = plane.roots[view.name]
+                used[root] = (used.get(root, (i, i))[0], i)
+        return used
 
-    def _take_layers(self) -> None:
-        net = self.net
+    def _copies(self, plane: Plane, views: Sequence[View]) -> list[tuple[View, Any]]:
+        """Room for copies of these views, if passes may have to be repeated."""
+        return [(view, self.device.empty(view.shape, self.dtype)) for view in views] if plane.shared else []
+
+    @staticmethod
+    def _weigh(losses: Iterable[tuple[View, float]]) -> None:
+        for view, weight in losses:
+            if view.diff is not None:
+                view.diff[...] = weight
+
+    def _take_for_layers(self) -> None:
         need = 0
-        for node in net.nodes:
-            made = node.layer
-            for name, (shape, dtype) in made.state_shapes(*made.bottom_shapes).items():
-                old = made.state.get(name)
+        for node in self.nodes:
+            layer = node.layer
+            for name, (shape, dtype) in layer.state_shapes(*layer.bottom_shapes).items():
+                old = layer.state.get(name)
                 if old is None or old.shape != tuple(shape):
-                    made.state[name] = net.device.zeros(tuple(shape), dtype)
-            need = max(need, made.scratch_size(*made.bottom_shapes))
-        if self._scratch is None or self._scratch.size < need:
-            self._scratch = net.device.empty((need,), net.dtype)
-        for node in net.nodes:
-            size = node.layer.scratch_size(*node.layer.bottom_shapes)
-            node.layer.scratch = self._scratch[:size]
+                    layer.state[name] = self.device.zeros(tuple(shape), dtype)
+            need = max(need, layer.scratch_size(*layer.bottom_shapes))
+        if self.scratch is None or self.scratch.size < need:
+            self.scratch = self.device.empty((need,), self.dtype)
+        for node in self.nodes:
+            node.layer.scratch = self.scratch[: node.layer.scratch_size(*node.layer.bottom_shapes)]
 
     def need_diffs(self) -> None:
         """Takes the memory that backward needs, the first time."""
-        self.parameter_diffs()
-        if not self._with_diffs:
-            reused = self.reuses("data")
-            self._with_diffs = True
-            if reused:  # backward reads what forward left: keep all of it, and compute what was overwritten
-                self._take("data")
-                self._again(len(self.net.nodes) - 1)
-            self._take("diff")
+        if not self.with_diffs:
+            self.with_diffs = True
+            self._take_diffs()
 
-    # What a user looks at.
+    # Passes.
 
-    def access(self, name: str, kind: str) -> np.ndarray:
-        net = self.net
-        view = net._views[name]
-        if kind == "diff" and not self._with_diffs:
-            self.need_diffs()
-        self.keep(name, kind)
-        if net.blobs[name].shape != view.shape:
-            view.shape = net.blobs[name].shape
-            self._find_roots()
-            self._take(kind)
-        return net.device.to_numpy(getattr(view, kind))
+    def begin_forward(self, whole: bool) -> None:
+        """Is told of a forward pass before it runs, and whether it runs through all layers."""
+        self._passes += 1
+        self._begin("data", whole)
 
-    def keep(self, name: str, kind: str) -> None:
-        """Gives a blob memory of its own; what was in memory that it shared is computed again."""
-        net = self.net
-        if (kind, name) in net._kept or (kind == "diff" and not self._with_diffs):
-            net._kept.add((kind, name))
+    def end_forward(self) -> None:
+        """Is told that it ended well."""
+        if self.data.shared:
+            self._moment["data"] = self._now("data")
+
+    def begin_backward(self, whole: bool) -> None:
+        """Is told of a backward pass before it runs. It reads what forward left: all of that is kept from now on."""
+        self.need_diffs()
+        if self.data.reuse:
+            self.keep_all("data")
+        self._begin("diff", whole)
+        if self._refilled:
+            self._weigh(self._refilled)
+
+    def end_backward(self) -> None:
+        """Is told that it ended well."""
+        if self.diff.shared:
+            self._moment["diff"] = self._now("diff")
+
+    def _begin(self, kind: str, whole: bool) -> None:
+        plane = self.data if kind == "data" else self.diff
+        if not plane.shared:
             return
-        net._kept.add((kind, name))
-        root = self._roots[kind][name]
-        if (root, kind) in self._own and root not in self._planned[kind]:
+        if not whole:
+            self.keep_all(kind)
             return
-        was_planned = root in self._planned[kind]
-        self._planned[kind].discard(root)
-        size = self._sizes(kind)[root]
-        self._own[root, kind] = net.device.zeros((size,), net.dtype)
-        for other, view in net._views.items():
-            if self._roots[kind][other] == root:
-                setattr(view, kind, self._own[root, kind][: view.count].reshape(view.shape))
-        if not was_planned or net.step < 0:
+        self._moment[kind] = GONE
+        for view, copy in self._began_with[kind]:
+            copy[...] = getattr(view, kind)
+
+    def _now(self, kind: str) -> Any:
+        """What must be as it was for a pass to be repeated: the weights, and for backward the forward pass too."""
+        return self.parameters.version if kind == "data" else (self.parameters.version, self._passes)
+
+    # Looking.
+
+    def look(self, name: str, kind: str) -> Any:
+        """The array of a blob, which is the user's to read and write from now on."""
+        plane = self.data if kind == "data" else self.diff
+        root = plane.roots[name]
+        if root in plane.shared and self._moment[kind] is not None:
+            self.keep_all(kind)
+        elif root in plane.shared or root not in plane.own:
+            self.want(name, kind)
+        return getattr(self.views[name], kind)
+
+    def want(self, name: str, kind: str) -> None:
+        """Gives a blob memory of its own from the coming pass on."""
+        plane = self.data if kind == "data" else self.diff
+        plane.keep(plane.roots[name])
+        if kind == "diff":
+            self._weigh(loss for node in self.nodes for loss in node.losses if loss[0].name == name)
+
+    def resize(self, name: str) -> None:
+        """Takes memory for a blob whose shape a user changed."""
+        for plane in (self.data, self.diff):
+            root = plane.roots[name]
+            if root in plane.shared:
+                self.allocate()
+                return
+            plane.grow(root)
+
+    def keep_all(self, kind: str) -> None:
+        """Gives every blob memory of its own, with what the last pass left in it."""
+        plane = self.data if kind == "data" else self.diff
+        moment, now = self._moment[kind], self._now(kind)
+        lost = plane.keep_all()
+        if not lost or moment is None:
             return
+        if moment != now:
+            for root in lost:
+                plane.own[root][...] = math.nan
+            log.warning(
+                "What the last pass left in the %s of %s is gone: its memory was used again, and the net has changed"
+                " since. It reads as NaN until the next pass; make the net with reuse=False to keep everything.",
+                kind,
+                ", ".join(f'"{root}"' for root in lost[:3]) + (" and others" if len(lost) > 3 else ""),
+            )
+            return
+        others = [(plane.own[root], plane.own[root].copy()) for root in plane.own if root not in lost]
+        for view, values in self._began_with[kind]:
+            getattr(view, kind)[...] = values
         if kind == "data":
-            self._again(max(i for i, node in enumerate(net.nodes) if any(v.name == name for v in node.top)))
-        elif self.diff is not None:
-            saved = self.diff.copy()
-            net.run_backward()
-            self.diff[...] = saved
+            self._repeat_forward()
+        else:
+            self._repeat_backward()
+        for array, values in others:
+            array[...] = values
+        self._began_with[kind] = []
 
-    def _again(self, last: int) -> None:
-        """Repeats the forward pass up to a layer, on the same data and random numbers."""
-        net = self.net
-        if net.step < 0:
-            return
-        for node in net.nodes[: last + 1]:
+    def _repeat_forward(self) -> None:
+        for node in self.nodes:
             if node.bottom and node.top:
-                node.layer.forward(node.bottom, node.top)
+                node.forward(node.bottom, node.top)
 
-    def report(self) -> dict[str, int]:
-        net = self.net
-        size = net.dtype.itemsize
+    def _repeat_backward(self) -> None:
+        diffs = self.parameters.diff.copy()  # these were added to once
+        self._weigh(self._refilled)
+        for node in reversed(self.nodes):
+            if node.runs_backward:
+                node.layer.backward(node.bottom, node.top)
+        self.parameters.diff[...] = diffs
 
-        def arrays(kind: str) -> int:
-            own = sum(buffer.nbytes for (_, what), buffer in self._own.items() if what == kind)
-            return own + (self._shared[kind].nbytes if kind in self._shared else 0)
-
+    def bytes(self) -> dict[str, int]:
+        """What it takes, by purpose."""
+        copies = {kind: sum(copy.nbytes for _, copy in pairs) for kind, pairs in self._began_with.items()}
         return {
-            "parameters": sum(parameter.count for parameter in net.owned) * size,
-            "parameter_diffs": self.diff.nbytes if self.diff is not None else 0,
-            "data": arrays("data"),
-            "diff": arrays("diff"),
-            "state": sum(array.nbytes for node in net.nodes for array in node.layer.state.values()),
-            "scratch": self._scratch.nbytes if self._scratch is not None else 0,
+            "data": self.data.bytes() + copies["data"],
+            "diff": self.diff.bytes() + copies["diff"],
+            "state": sum(array.nbytes for node in self.nodes for array in node.layer.state.values()),
+            "scratch": 0 if self.scratch is None else self.scratch.nbytes,
         }

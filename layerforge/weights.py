@@ -7,7 +7,7 @@ Caffe's two formats, told apart by their content: the binary NetParameter (``.ca
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from . import files, wire
 from .errors import SnapshotError, nearest
 
 if TYPE_CHECKING:
+    from .blob import Parameter
+    from .layer import Layer
     from .net import Net
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -30,7 +32,7 @@ class LoadReport:
     unused: list[str] = field(default_factory=list)  # in the file, but the net has no such layer
 
     def __str__(self) -> str:
-        lines = [f"Loaded {_layers(self.loaded)} from {self.path}"]
+        lines = [f"Loaded {len(self.loaded)} layer{'' if len(self.loaded) == 1 else 's'} from {self.path}"]
         if self.missing:
             lines.append(f"Not in the file, so left as they were filled: {', '.join(self.missing)}")
         if self.unused:
@@ -38,91 +40,126 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def _layers(names: list[str]) -> str:
-    return f"{len(names)} layer{'s' if len(names) != 1 else ''}"
+def paths(text: Any) -> list[str]:
+    """The files that a comma-separated list names; one with a comma in its name counts as itself where it exists."""
+    if text is None:
+        return []
+    path = os.fspath(text)
+    return [path] if os.path.exists(path) else [part.strip() for part in path.split(",")]
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's first bytes are HDF5's. Raises SnapshotError for a file that is not there."""
+    """Whether a file's first bytes are HDF5's. Raises SnapshotError for a file that cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
     except OSError as error:
-        raise SnapshotError(f"cannot read weights from {path}: {error.strerror}") from error
+        raise SnapshotError(f"cannot read weights from {os.fspath(path)}: {error.strerror}") from None
+
+
+def read(path: str | os.PathLike[str]) -> list[wire.LayerWeights]:
+    """The arrays of a weights file of either format, layer by layer."""
+    return _read_hdf5(os.fspath(path)) if is_hdf5(path) else wire.read_weights(path)
 
 
 def load(net: Net, path: str | os.PathLike[str], *, strict: bool = False) -> LoadReport:
     """Copies a file's weights into the layers of the same name. See `Net.copy_from`."""
-    path = os.fspath(path)
-    stored = _read_hdf5(path) if is_hdf5(path) else wire.read_weights(path)
-    params = net.params
-    names = set(net.layer_dict)
-    report = LoadReport(path)
-    copies = []
-    for record in stored:
-        if record.name not in names:
-            if record.blobs:
-                report.unused.append(record.name)
-            continue
-        mine = params.get(record.name, [])
-        if not record.blobs and not mine:
-            continue
-        if not record.blobs:
-            continue
-        copies.append((mine, _match(net, path, record, mine)))
-        report.loaded.append(record.name)
-    for mine, arrays in copies:  # nothing is touched until everything is known to fit
-        for parameter, array in zip(mine, arrays, strict=True):
-            if array is not None:
-                net.device.from_numpy(parameter.data, array.reshape(parameter.shape))
-    report.missing = [name for name in params if name not in set(report.loaded)]
-    if strict and report.missing:
-        raise SnapshotError(
-            f"{path}: it lacks the weights of {', '.join(report.missing)}, which strict loading asks for"
-        )
-    if not report.loaded and params:
-        own = next(iter(params))
-        like = nearest(own, report.unused)
-        hint = f'. Layers go by name: "{like}" is like "{own}"' if like else ""
-        raise SnapshotError(
-            f"{path}: no layer of it has a name of this net's; it holds {_some(report.unused)},"
-            f" the net learns {_some(list(params))}{hint}"
-        )
+    report = LoadReport(os.fspath(path))
+    by_name = _by_name(net)
+    copies: list[tuple[Parameter, Any]] = []
+    for record in read(path):
+        made = by_name.get(record.name)
+        if made is not None and record.blobs:
+            copies += _match(made, report.path, record)
+            report.loaded.append(record.name)
+        elif record.blobs:
+            report.unused.append(record.name)
+    known = set(report.loaded)
+    report.missing = [name for name, made in by_name.items() if made.params and name not in known]
+    _check(report, strict)
+    _copy(net, copies)
     return report
 
 
-def _some(names: list[str], most: int = 4) -> str:
+def load_made(net: Net, path: str | os.PathLike[str]) -> None:
+    """As `load`, but only into parameters that are the net's own, not shared with another; what is missing is left."""
+    made = {id(parameter) for parameter in net.arena.made}
+    by_name = _by_name(net) if made else {}
+    copies: list[tuple[Parameter, Any]] = []
+    for record in read(path) if made else []:
+        own = by_name.get(record.name)
+        if own is not None and record.blobs and any(id(parameter) in made for parameter in own.blobs):
+            copies += _match(own, os.fspath(path), record)
+    _copy(net, [(parameter, array) for parameter, array in copies if id(parameter) in made])
+
+
+def _by_name(net: Net) -> dict[str, Layer]:
+    """The layers by name; of several with one name, as in Caffe, the first."""
+    layers: dict[str, Layer] = {}
+    for made in net.layers:
+        layers.setdefault(made.name, made)
+    return layers
+
+
+def _copy(net: Net, copies: Sequence[tuple[Parameter, Any]]) -> None:
+    for parameter, array in copies:
+        net.device.from_numpy(parameter.data, array.reshape(parameter.shape))
+    net.arena.changed()
+
+
+def _check(report: LoadReport, strict: bool) -> None:
+    """Raises SnapshotError where nothing fits and, with ``strict``, where anything is missing."""
+    if strict and report.missing:
+        raise SnapshotError(
+            f"{report.path}: it lacks the weights of {', '.join(report.missing)}, which strict loading asks for"
+        )
+    if not report.loaded and report.missing:
+        own = report.missing[0]
+        like = nearest(own, report.unused)
+        hint = f'. Layers go by name: "{like}" is like "{own}"' if like else ""
+        raise SnapshotError(
+            f"{report.path}: no layer of it has a name of this net's; it holds {_some(report.unused)},"
+            f" the net learns {_some(report.missing)}{hint}"
+        )
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
     if not names:
         return "nothing"
     quoted = ", ".join(f'"{name}"' for name in names[:most])
     return quoted + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _match(net: Net, path: str, record: wire.LayerWeights, mine: list[Any]) -> list[Any]:
-    title = net.layer_dict[record.name].title
+def _match(made: Layer, path: str, record: wire.LayerWeights) -> list[tuple[Parameter, Any]]:
+    """The parameters of a layer, each with its array of a file."""
+    mine = made.blobs
+    hint = "Rename the layer in the prototxt to leave its weights out"
     if len(record.blobs) != len(mine):
         raise SnapshotError(
-            f"{path}: {title} has {len(mine)} parameters, the file has {len(record.blobs)} for it."
-            " Rename the layer in the prototxt to leave its weights out"
+            f"{path}: {made.title} has {_parameters(len(mine))}, the file has {len(record.blobs)} for it. {hint}"
         )
-    arrays: list[Any] = []
+    copies = []
     for parameter, weights in zip(mine, record.blobs, strict=True):
+        title = f'{path}: {made.title}, parameter "{parameter.name}"'
         if weights is None:
-            arrays.append(None)
-            continue
+            if parameter.owner is None:
+                raise SnapshotError(f"{title}: the file lacks it. {hint}")
+            continue  # another layer has it
         if not _same_shape(parameter.shape, weights.shape):
             raise SnapshotError(
-                f'{path}: {title}, parameter "{parameter.name}": the net has shape {parameter.shape}, the file'
-                f" {tuple(weights.shape)}. Rename the layer in the prototxt to leave its weights out"
+                f"{title}: the net has shape {parameter.shape}, the file {tuple(weights.shape)}. {hint}"
             )
         if weights.data.size != parameter.count:
             raise SnapshotError(
-                f'{path}: {title}, parameter "{parameter.name}": shape {tuple(weights.shape)} has {parameter.count}'
-                f" values,"
-                f" the file holds {weights.data.size}: it is damaged"
+                f"{title}: shape {tuple(weights.shape)} has {parameter.count} values, the file holds"
+                f" {weights.data.size}: it is damaged"
             )
-        arrays.append(weights.data)
-    return arrays
+        copies.append((parameter, weights.data))
+    return copies
+
+
+def _parameters(count: int) -> str:
+    return f"{count} parameter{'' if count == 1 else 's'}" if count else "no parameters"
 
 
 def _same_shape(mine: tuple[int, ...], stored: Iterable[int]) -> bool:
@@ -148,17 +185,16 @@ def _read_hdf5(path: str) -> list[wire.LayerWeights]:
                     found.setdefault(layer, {})[int(index)] = item[...]
 
             file["data"].visititems(visit)
-            layers = []
-            for name, stored in found.items():
-                # An index that is not there is shared with another layer, which has it.
-                blobs = [
-                    wire.Weights(tuple(stored[i].shape), stored[i], None) if i in stored else None
-                    for i in range(max(stored) + 1)
-                ]
-                layers.append(wire.LayerWeights(name, "", blobs))
-            return layers
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise SnapshotError(f"{path}: damaged HDF5 file: {error}") from error
+    layers = []
+    for name, stored in found.items():
+        # An index that is not there is shared with another layer, which has it.
+        blobs = [
+            wire.Weights(tuple(stored[i].shape), stored[i]) if i in stored else None for i in range(max(stored) + 1)
+        ]
+        layers.append(wire.LayerWeights(name, "", blobs))
+    return layers
 
 
 def save(net: Net, path: str | os.PathLike[str], *, diff: bool = False) -> None:
@@ -185,18 +221,18 @@ def write_hdf5(net: Net, path: str | os.PathLike[str], diff: bool = False) -> No
     with h5py.File(path, "w") as file:
         for kind in ("data", "diff") if diff else ("data",):
             top = file.create_group(kind)
-            for node in net.nodes:
-                group = top.create_group(node.layer.name)
-                for index, parameter in enumerate(node.layer.blobs):
+            for made in net.layers:
+                group = top.require_group(made.name)
+                for index, parameter in enumerate(made.blobs):
                     if parameter.owner is None:
                         array = parameter.data if kind == "data" else parameter.diff
                         group.create_dataset(str(index), data=net.device.to_numpy(array))
 
 
 def _records(net: Net, diff: bool) -> Iterable[tuple[Any, list[Any]]]:
-    for node in net.nodes:
+    for made in net.layers:
         blobs = []
-        for parameter in node.layer.blobs:
+        for parameter in made.blobs:
             data = net.device.to_numpy(parameter.data)
             blobs.append((data, net.device.to_numpy(parameter.diff)) if diff else data)
-        yield node.layer.param, blobs
+        yield made.param, blobs

@@ -29,7 +29,7 @@ FLOORS = [
     },
     {"data", "fillers"},
     {"layer"},
-    {"graph", "layers", "storage", "weights"},
+    {"arena", "batches", "build", "debug_info", "graph", "layers", "node", "storage", "weights"},
     {"net"},
     {"policies", "rules", "snapshot", "solver"},
     {"classifier", "coord_map", "detector", "draw", "io", "net_spec", "pycaffe", "testing"},

@@ -87,7 +87,7 @@ def run(args: Namespace, handler: Any) -> int:
         log.info("max_iter: %d, as --max-iter says, in place of %d.", end, param.max_iter)
         param.max_iter = end
 
-    solver = Solver(definition, device=device, seed=args.seed, level=args.level, stages=args.stage)
+    solver = Solver(definition, device=device, seed=args.seed, level=args.level, stages=args.stage, reuse=True)
     try:
         return train(args, handler, solver, state, end)
     finally:

@@ -140,7 +140,8 @@ def test_check_tells_every_mistake(lab):
     assert ran.err.splitlines() == [
         'solver.prototxt:5:1: lr_policy "step" needs gamma',
         'solver.prototxt:5:1: lr_policy "step" needs stepsize',
-        'solver.prototxt:6:1: unknown solver type "sdg". There are SGD',
+        'solver.prototxt:6:1: unknown solver type "sdg". There are SGD, Nesterov, AdaGrad, RMSProp, AdaDelta,'
+        " Adam",
         'net.prototxt:19:37: layer "conv" (Convolution): a window of 9 is larger than the 8 that bottom "data"'
         " (4, 3, 8, 8) has with its padding: lower kernel_size or dilation, or raise pad",
         'net.prototxt:21:22: layer "relu": unknown layer type "RelU". Did you mean "ReLU"? Types of your own come in'
@@ -283,7 +284,7 @@ def test_a_damaged_caffemodel(lab):
     assert lab.train().status == 0
     file = lab.folder / "toy_iter_8.caffemodel"
     file.write_bytes(file.read_bytes()[:500])
-    text = "toy_iter_8.caffemodel: damaged at byte 83 of 500: a field of 519 bytes goes 106 beyond the end. Copy or"
+    text = "toy_iter_8.caffemodel: damaged at byte 85 of 500: a field of 521 bytes goes 110 beyond the end. Copy or"
     for argv in (["train", "--solver", SOLVER], ["test", "--model", NET]):
         ran = lab.run(*argv, "--weights", "toy_iter_8.caffemodel")
         assert (ran.status, ran.err) == (1, f"{text} download the file again.\n")
@@ -344,8 +345,8 @@ def test_a_loss_that_is_not_finite(lab):
     assert (ran.status, ran.err) == (
         1,
         'net.prototxt:22:1: iteration 1: the loss is nan. The first layer whose output is not finite is layer "ip"'
-        ' (InnerProduct), top "ip". Lower base_lr (the rate is 1e+30), clip_gradients, or look for such values in the'
-        " data; the last good snapshot is toy_iter_1.solverstate\n",
+        ' (InnerProduct), top "ip". Lower base_lr (the rate is 1e+30), set clip_gradients, or look for such values in'
+        " the data; the last good snapshot is toy_iter_1.solverstate\n",
     )
     assert (lab.folder / "toy_iter_1.solverstate").exists()
 

@@ -165,7 +165,8 @@ def test_weights_and_their_report(lab):
 def test_weights_of_the_solver_are_replaced_and_a_snapshot_needs_none(lab):
     lab.train()
     lab.change(SOLVER, "random_seed: 1", 'random_seed: 1\nweights: "gone.caffemodel"')
-    assert lab.train().err == "cannot read weights from gone.caffemodel: No such file or directory\n"
+    text = "solver.prototxt:11:1: cannot read weights from gone.caffemodel: No such file or directory\n"
+    assert lab.train().err == text
     assert lab.train("--weights", "toy_iter_8.caffemodel", "--max-iter", "1").status == 0
     assert lab.train("--snapshot", "toy_iter_4.solverstate").status == 0
     assert lab.train("--resume").status == 0

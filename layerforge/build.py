@@ -1,0 +1,298 @@
+"""From the layers of a definition to nodes: every layer made, every shape inferred, every mistake reported.
+
+Nothing here takes memory for data. A layer whose bottoms are wrong is left out, and so is what reads its tops, so that
+the mistakes in the rest of the file are found too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import fillers, graph, layer, schema
+from .blob import Parameter, Shape, View, shape_of
+from .errors import DefinitionError, LayerForgeError, Problems, ShapeError
+from .layer import Layer
+from .node import Node
+
+AUTOMATIC = "(automatic)"  # Caffe's name of a loss that the definition does not name
+
+
+class Graph:
+    """The nodes of a net and their views, before there is memory.
+
+    ``outputs``: the blobs that nobody reads, in alphabetical order, as in Caffe; ``inputs``: the tops of Input layers.
+    ``refusals``: what keeps gradients from being right, should backward be asked for.
+    """
+
+    def __init__(self, definition: schema.Definition, state: graph.State, device: Any, dtype: Any, seed: int):
+        self.state = state
+        self.device = device
+        self.dtype = dtype
+        self.seed = seed
+        self.force = definition.message.force_backward
+        self.nodes: list[Node] = []
+        self.views: dict[str, View] = {}
+        self.outputs: list[str] = []
+        self.inputs: list[str] = []
+        self.refusals = Problems()
+        problems = Problems()
+        self._make(definition.children("layer"), problems)
+        self._bind_parameters(problems)
+        problems.errors.sort(key=_order)
+        problems.raise_any()
+        self._decide_backward(problems)
+        problems.raise_any()
+
+    # Layers and shapes.
+
+    def _make(self, everything: Sequence[schema.Definition], problems: Problems) -> None:
+        layers = graph.filter_layers(everything, self.state, problems)
+        taken = {id(one) for one in layers}
+        left_out = [one for one in everything if id(one) not in taken]
+        wrong = graph.check_wiring(layers, self.state, left_out, problems)
+        wrong_nodes = {id(layers[i].node) for i in wrong}
+        named = {one.message.name for one in layers}
+        copied: dict[str, str] = {}  # what an inserted Split makes -> the blob that it copies
+        unread: dict[str, None] = {}
+        unknown: set[str] = set()  # blobs whose shape a mistake keeps from being known
+        for definition in graph.insert_splits(layers):
+            message = definition.message
+            if message.type == "Split" and message.name not in named:
+                copied.update(dict.fromkeys(message.top, message.bottom[0]))
+            for bottom in message.bottom:
+                unread.pop(bottom, None)
+            try:
+                cls = layer.layer_class(definition)
+                _check_counts(definition, cls)
+                if id(definition.node) in wrong_nodes or not unknown.isdisjoint(message.bottom):
+                    unknown.update(message.top)
+                    continue
+                self.nodes.append(self._node(definition, cls, copied))
+            except LayerForgeError as error:
+                problems.add(error)
+                unknown.update(message.top)
+                continue
+            unread.update(dict.fromkeys(message.top))
+        self.outputs = sorted(unread)
+        self.inputs = [view.name for node in self.nodes if node.layer.type == "Input" for view in node.top]
+
+    def _node(self, definition: schema.Definition, cls: type[Layer], copied: Mapping[str, str]) -> Node:
+        message = definition.message
+        if not message.HasField("phase"):
+            message.phase = self.state.phase
+        made = cls(definition, message.phase, self.device, self.dtype, self.seed)
+        bottom = tuple(self.views[name] for name in message.bottom)
+        made.bottom_shapes = tuple(view.shape for view in bottom)
+        made.bottom_names = tuple(copied.get(name, name) for name in message.bottom)
+        made.setup(*made.bottom_shapes)
+        _check_parameters(made)
+        shapes = [shape_of(shape) for shape in made.top_shapes(*made.bottom_shapes)]
+        names = [*message.top, *(AUTOMATIC for _ in range(len(message.top), _least(cls.tops)))]
+        if len(shapes) != len(names):
+            raise made.error(f"top_shapes of its class gives {len(shapes)} shapes for {len(names)} tops")
+        top = tuple(
+            self._top(made, i, name, shape, bottom) for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
+        )
+        weights = list(message.loss_weight)
+        if weights and len(weights) != len(top):
+            raise DefinitionError(
+                f"{made.title}: loss_weight is given {len(weights)} times for {_number(len(top), 'top')}: give one for"
+                " each, or none",
+                definition.place("loss_weight"),
+            )
+        return Node(made, bottom, top, weights or [float(cls.loss and i == 0) for i in range(len(top))])
+
+    def _top(self, made: Layer, i: int, name: str, shape: Shape, bottom: Sequence[View]) -> View:
+        if i < len(made.param.top) and graph.works_in_place(made.param, i):
+            view = bottom[i]
+            if not made.in_place:
+                raise DefinitionError(
+                    f'{made.title} cannot work in place: give its top a name other than "{name}"',
+                    made.definition.place("top", i),
+                )
+            if view.shape != shape:
+                raise made.error(f"top {shape} must have the shape of {made.describe(i)} to work in place")
+            return view
+        if name == AUTOMATIC:
+            made_so_far = sum(known.startswith(AUTOMATIC) for known in self.views)
+            name = f"{AUTOMATIC}_{made_so_far + 1}" if made_so_far else name
+        view = self.views[name] = View(name, shape)
+        return view
+
+    # Parameters.
+
+    def _bind_parameters(self, problems: Problems) -> None:
+        """Reads every ParamSpec: learning rates, and which parameters are one."""
+        owners: dict[str, _Owner] = {}
+        for node in self.nodes:
+            made = node.layer
+            specs = made.param.param
+            if len(specs) > len(made.params):
+                problems.add(
+                    DefinitionError(
+                        f"{made.title}: param is given {len(specs)} times, but it has"
+                        f" {_number(len(made.params), 'parameter')}",
+                        made.definition.place("param", len(made.params)),
+                    )
+                )
+            for i, (parameter, spec) in enumerate(zip(made.blobs, specs, strict=False)):
+                parameter.lr_mult, parameter.decay_mult = spec.lr_mult, spec.decay_mult
+                parameter.share_name = spec.name
+                if not spec.name:
+                    continue
+                owner = owners.setdefault(spec.name, _Owner(made, parameter, spec))
+                if owner.parameter is parameter:
+                    continue
+                try:
+                    owner.share(made, parameter, spec, i)
+                except LayerForgeError as error:
+                    problems.add(error)
+            if not made.own_learning:
+                for parameter in made.blobs:
+                    parameter.lr_mult = parameter.decay_mult = 0.0
+        for owner in owners.values():  # whatever a sharer said holds for all
+            for parameter in owner.sharers:
+                parameter.lr_mult, parameter.decay_mult = owner.parameter.lr_mult, owner.parameter.decay_mult
+
+    # Gradients.
+
+    def _decide_backward(self, problems: Problems) -> None:
+        for node in self.nodes:
+            made = node.layer
+            down = made.param.propagate_down
+            if down and len(down) != len(node.bottom):
+                problems.add(
+                    DefinitionError(
+                        f"{made.title}: propagate_down is given {len(down)} times for"
+                        f" {_number(len(node.bottom), 'bottom')}: give one for each, or none",
+                        made.definition.place("propagate_down"),
+                    )
+                )
+            for parameter in made.blobs:
+                parameter.needs_diff = bool(parameter.lr_mult) or (self.force and made.own_learning)
+        problems.raise_any()
+        links = [
+            graph.Links(
+                bottoms=[view.name for view in node.bottom],
+                tops=[view.name for view in node.top],
+                learns=any(parameter.lr_mult for parameter in node.layer.blobs),
+                is_loss=bool(node.losses),
+                allows=[node.layer.allows_diff(i) for i in range(len(node.bottom))],
+                propagate_down=list(node.layer.param.propagate_down),
+                differentiable=node.layer.differentiable is not False,
+            )
+            for node in self.nodes
+        ]
+        losses: dict[str, Layer] = {}
+        for node, flow in zip(self.nodes, graph.needs_backward(links, self.force), strict=True):
+            node.runs_backward = flow.runs
+            for i, (view, asked) in enumerate(zip(node.bottom, flow.bottoms, strict=True)):
+                want = asked and flow.runs
+                if want:
+                    self._check_gradient(node.layer, i, losses.get(view.name))
+                # In place, bottom and top are one view: who reads it last says whether its diff is written.
+                if not any(view is top for top in node.top):
+                    view.needs_diff = want
+            losses.update((view.name, node.layer) for view, _ in node.losses)
+        for node in self.nodes:
+            for view, weight in zip(node.top, node.loss_weights, strict=True):
+                if weight or view.name in self.outputs:
+                    view.needs_diff = view.needs_diff or node.runs_backward
+
+    def _check_gradient(self, made: Layer, i: int, loss_of: Layer | None) -> None:
+        """Refuses a gradient that a layer does not have, and one that would take the place of a loss weight."""
+        if not made.allows_diff(i):
+            self.refusals.add(
+                DefinitionError(
+                    f"{made.title} has no gradient for {made.describe(i)}, but a layer that learns depends on it."
+                    " Write propagate_down: false for it, or feed it from data",
+                    made.definition.place("bottom", i),
+                )
+            )
+        if loss_of is not None:
+            self.refusals.add(
+                DefinitionError(
+                    f'{made.title} passes a gradient to "{made.bottom_names[i]}", which is a loss of {loss_of.title}.'
+                    " Write the loss_weight there, so that a copy is made",
+                    made.definition.place("bottom", i),
+                )
+            )
+
+
+class _Owner:
+    """A parameter that is shared by name: the layer that has it first, and those that follow."""
+
+    def __init__(self, made: Layer, parameter: Parameter, spec: Any):
+        self.layer = made
+        self.parameter = parameter
+        self.sharers: list[Parameter] = []
+        # Who said how fast it learns: the owner, or the first sharer that did.
+        self.said = {key: made for key in ("lr_mult", "decay_mult") if spec.HasField(key)}
+
+    def share(self, made: Layer, mine: Parameter, spec: Any, i: int) -> None:
+        place = made.definition.place("param", i)
+        theirs, title = self.parameter, f'{made.title}: parameter "{spec.name}"'
+        if spec.share_mode == 1:  # PERMISSIVE
+            if mine.count != theirs.count:
+                raise ShapeError(
+                    f"{title} {mine.shape} has {mine.count} values, but {self.layer.title}, which owns it, has"
+                    f" {theirs.count} {theirs.shape}: PERMISSIVE sharing needs equal counts",
+                    place,
+                )
+        elif mine.shape != theirs.shape:
+            raise ShapeError(
+                f"{title} {mine.shape} must have the shape it has in {self.layer.title}, which owns it: {theirs.shape}."
+                " Or write share_mode: PERMISSIVE, if equal counts are enough",
+                place,
+            )
+        mine.owner = theirs
+        self.sharers.append(mine)
+        for key in ("lr_mult", "decay_mult"):
+            if not spec.HasField(key):
+                continue
+            said = self.said.setdefault(key, made)
+            if said is made:
+                setattr(theirs, key, getattr(mine, key))
+            elif getattr(theirs, key) != getattr(mine, key):
+                raise DefinitionError(
+                    f"{title} has {key} {getattr(mine, key):g} here and {getattr(theirs, key):g} in {said.title}: give"
+                    " both the same, or one of them none",
+                    place,
+                )
+
+
+def _check_parameters(made: Layer) -> None:
+    for parameter in made.blobs:
+        if parameter.filler is not None:
+            fillers.find(parameter.filler, made.place(f"{parameter.name}_filler", "type"))
+
+
+def _check_counts(definition: schema.Definition, cls: type[Layer]) -> None:
+    message = definition.message
+    for field, counts in (("bottom", cls.bottoms), ("top", cls.tops)):
+        least, most = counts if isinstance(counts, tuple) else (counts, counts)
+        given = len(getattr(message, field))
+        if field == "top" and cls.loss:
+            least = 0  # anonymous ones are made
+        if given < least or (most is not None and given > most):
+            expected = str(least) if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+            raise DefinitionError(
+                f'layer "{message.name}" ({message.type}) has {_number(given, field)}; it takes'
+                f" {expected} {field}{'' if expected == '1' else 's'}",
+                definition.place(field, given - 1) if given else definition.place(),
+            )
+
+
+def _least(counts: Any) -> int:
+    return counts[0] if isinstance(counts, tuple) else counts
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _order(error: LayerForgeError) -> tuple[int, int]:
+    """Errors in the order of the lines they are about; those without one at the end."""
+    place = error.place
+    return (place.line or 1 << 30, place.column or 0) if place else (1 << 30, 0)

@@ -254,7 +254,8 @@ def test_disk_full_during_a_snapshot(lab, monkeypatch):
         ran = lab.train("--snapshot", "toy_iter_4.solverstate")
     assert (ran.status, ran.err) == (
         1,
-        "cannot write toy_iter_8.resume.json: the disk is full. Free some space; what was written before is untouched\n",
+        "cannot write toy_iter_8.resume.json: the disk is full. Free some space; what was written before is"
+        " untouched\n",
     )
     assert ran.log[-1] == (
         "To go on from the last good snapshot: layerforge train --solver solver.prototxt --snapshot"

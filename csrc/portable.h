@@ -39,6 +39,17 @@ typedef int64_t index_t;
 typedef int32_t index_t;
 #endif
 
+// The sum of term(0) ... term(count - 1), in eight lanes: quicker and more exact than one.
+template <class T, class Term>
+KERNEL T sum_of(index_t count, Term term) {
+  T lane[8] = {};
+  index_t j = 0;
+  for (; j + 8 <= count; j += 8)
+    for (int k = 0; k < 8; ++k) lane[k] += term(j + k);
+  for (; j < count; ++j) lane[j % 8] += term(j);
+  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
 // ---------------------------------------------------------------------------------------------------- random numbers
 // Philox 4x32-10: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.
 // The same four words for the same counter and key on every device, in any order, with nothing to store.

@@ -48,11 +48,12 @@ class Layer:
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
     Options: ClassVar[Any] = None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, register: bool = True, **kwargs: Any) -> None:
+        """``register=False``: the class is no type, but what several types have in common."""
         super().__init_subclass__(**kwargs)
         if "type" not in cls.__dict__:
             cls.type = cls.__name__
-        if cls.is_pycaffe():
+        if cls.is_pycaffe() or not register:
             return
         if dataclasses.is_dataclass(cls.__dict__.get("Options")):
             schema.add_options(options_field(cls), cls.Options, getattr(cls.Options, "number", None))
@@ -85,6 +86,7 @@ class Layer:
         self.seed = seed
         self.stream = zlib.crc32(self.name.encode())
         self.step = 0
+        self.repeats = False  # this forward is the last one again, on the same bottoms: what counts passes must not
         field = options_field(type(self))
         self.options_name = field
         self.options: Any = getattr(self.param, field) if field else None

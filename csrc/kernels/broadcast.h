@@ -3,17 +3,6 @@
 #pragma once
 #include "portable.h"
 
-// The sum of term(0) ... term(count - 1), in eight lanes: quicker and more exact than one.
-template <class T, class Term>
-KERNEL T sum_of(index_t count, Term term) {
-  T lane[8] = {};
-  index_t j = 0;
-  for (; j + 8 <= count; j += 8)
-    for (int k = 0; k < 8; ++k) lane[k] += term(j + k);
-  for (; j < count; ++j) lane[j % 8] += term(j);
-  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
-}
-
 // y = x * w + b; b may be null. y may be x.
 template <class T>
 KERNEL void scale_and_shift(index_t i, const T* x, const T* w, const T* b, T* y, index_t size, index_t inner) {

@@ -1,7 +1,7 @@
 // Scores (outer, channels, inner) held against one label for each of the outer * inner rows: losses and accuracies.
 //
-// A row's value is -1 where the row does not count (its label is the one to ignore), and NaN where its label is no
-// class. Values are averaged in two steps, by shares of the rows and then over the shares, always in the same order.
+// A row's value is kNothing where the row does not count (its label is the one to ignore), and NaN where its label is
+// no class. Values are averaged in two steps, by shares of the rows and then over the shares, always in the same order.
 #pragma once
 #include "portable.h"
 
@@ -14,6 +14,13 @@ KERNEL index_t class_of(T label, index_t channels) {
 template <class T>
 KERNEL bool is_ignored(T label, bool ignores, int32_t ignored) {
   return ignores && trunc(label) == T(ignored);
+}
+
+constexpr float kNothing = -3e38f;
+
+template <class T>
+KERNEL bool counts(T value) {
+  return !(value <= T(kNothing));
 }
 
 // NaN; there is no name for it that every compiler knows.
@@ -30,7 +37,7 @@ KERNEL void softmax_loss_rows(index_t i, const T* x, const T* label, const T* ma
                               index_t channels, index_t inner, bool ignores, int32_t ignored, T most) {
   const index_t wanted = class_of(label[i], channels);
   if (is_ignored(label[i], ignores, ignored)) {
-    value[i] = T(-1);
+    value[i] = T(kNothing);
   } else if (wanted < 0) {
     value[i] = not_a_number(label[i]);
   } else {
@@ -54,6 +61,102 @@ KERNEL void softmax_loss_backward(index_t i, const T* x, const T* label, const T
   dx[i] = add ? dx[i] + d : d;
 }
 
+// Row i: value = the sum over channels of max(0, 1 -+ x)^norm: 1 - x in the label's channel, 1 + x in the others.
+template <class T>
+KERNEL void hinge_loss_rows(index_t i, const T* x, const T* label, T* value, index_t channels, int32_t norm) {
+  const index_t wanted = class_of(label[i], channels);
+  if (wanted < 0) {
+    value[i] = not_a_number(label[i]);
+    return;
+  }
+  x += i * channels;
+  value[i] = sum_of<T>(channels, [&](index_t c) {
+    const T room = c == wanted ? 1 - x[c] : 1 + x[c], margin = room <= 0 ? T(0) : room;
+    return norm == 2 ? margin * margin : margin;
+  });
+}
+
+// dx = +- dloss / divisor * norm * margin^(norm - 1) where the margin is above 0: - in the label's channel.
+template <class T>
+KERNEL void hinge_loss_backward(index_t i, const T* x, const T* label, const T* dloss, const T* divisor, T* dx,
+                                index_t channels, int32_t norm) {
+  const T sign = class_of(label[i / channels], channels) == i % channels ? T(-1) : T(1);
+  const T room = 1 + sign * x[i], slope = norm == 2 ? 2 * room : T(1);
+  dx[i] = room <= 0 ? T(0) : sign * slope * (dloss[0] / divisor[0]);
+}
+
+// Row i: value = -log p of the label's channel, where p counts as no less than `least`.
+template <class T>
+KERNEL void log_loss_rows(index_t i, const T* p, const T* label, T* value, index_t channels, T least) {
+  const index_t wanted = class_of(label[i], channels);
+  if (wanted < 0) {
+    value[i] = not_a_number(label[i]);
+  } else {
+    const T own = p[i * channels + wanted];
+    value[i] = -log(own < least ? least : own);
+  }
+}
+
+// dp = -dloss / divisor / max(p, least) in the label's channel, 0 in the others
+template <class T>
+KERNEL void log_loss_backward(index_t i, const T* p, const T* label, const T* dloss, const T* divisor, T* dp,
+                              index_t channels, T least) {
+  const bool own = class_of(label[i / channels], channels) == i % channels;
+  dp[i] = own ? -(dloss[0] / divisor[0]) / (p[i] < least ? least : p[i]) : T(0);
+}
+
+// Row i: value = -sum over channels c of h(label, c) * log softmax(x)_c, where no logarithm counts as less than
+// `least`. maximum and sum are those of softmax_statistics; h is (channels, channels).
+template <class T>
+KERNEL void infogain_loss_rows(index_t i, const T* x, const T* label, const T* h, const T* maximum, const T* sum,
+                               T* value, index_t channels, index_t inner, bool ignores, int32_t ignored, T least) {
+  const index_t wanted = class_of(label[i], channels);
+  if (is_ignored(label[i], ignores, ignored)) {
+    value[i] = T(kNothing);
+  } else if (wanted < 0) {
+    value[i] = not_a_number(label[i]);
+  } else {
+    x += i / inner * channels * inner + i % inner;
+    h += wanted * channels;
+    const T scale = log(sum[i]);
+    value[i] = -sum_of<T>(channels, [&](index_t c) {
+      const T logarithm = (x[c * inner] - maximum[i]) - scale;
+      return h[c] * (logarithm < least ? least : logarithm);
+    });
+  }
+}
+
+// dx = (softmax(x) * total(label) - h(label, channel)) * dloss / divisor, 0 in rows that do not count; total holds the
+// sums of the rows of h. add: on top of what dx holds.
+template <class T>
+KERNEL void infogain_loss_backward(index_t i, const T* x, const T* label, const T* h, const T* total, const T* maximum,
+                                   const T* sum, const T* dloss, const T* divisor, T* dx, index_t channels,
+                                   index_t inner, bool ignores, int32_t ignored, bool add) {
+  const index_t row = i / (channels * inner) * inner + i % inner, channel = i / inner % channels;
+  const index_t wanted = class_of(label[row], channels);
+  T d = 0;
+  if (!is_ignored(label[row], ignores, ignored) && wanted >= 0) {
+    const T probability = exp(x[i] - maximum[row]) / sum[row];
+    d = (probability * total[wanted] - h[wanted * channels + channel]) * (dloss[0] / divisor[0]);
+  }
+  dx[i] = add ? dx[i] + d : d;
+}
+
+// Element i: value = -t log s - (1 - t) log(1 - s), where s = 1 / (1 + exp(-x)); nothing overflows.
+template <class T>
+KERNEL void cross_entropy_values(index_t i, const T* x, const T* target, T* value, bool ignores, int32_t ignored) {
+  const T loss = (x[i] > 0 ? x[i] : T(0)) - x[i] * target[i] + log1p(exp(-fabs(x[i])));
+  value[i] = is_ignored(target[i], ignores, ignored) ? T(kNothing) : loss;
+}
+
+// dx = (s - t) * dloss / divisor, 0 where the target is the one to ignore
+template <class T>
+KERNEL void cross_entropy_backward(index_t i, const T* x, const T* target, const T* dloss, const T* divisor, T* dx,
+                                   bool ignores, int32_t ignored) {
+  const T s = T(0.5) * tanh(T(0.5) * x[i]) + T(0.5);
+  dx[i] = is_ignored(target[i], ignores, ignored) ? T(0) : (s - target[i]) * (dloss[0] / divisor[0]);
+}
+
 // Row i: value = 1 if fewer than top_k other channels reach the score of the label's class, else 0. A tie, and a NaN,
 // counts against the label.
 template <class T>
@@ -61,7 +164,7 @@ KERNEL void accuracy_rows(index_t i, const T* x, const T* label, T* value, index
                           int32_t top_k, bool ignores, int32_t ignored) {
   const index_t wanted = class_of(label[i], channels);
   if (is_ignored(label[i], ignores, ignored)) {
-    value[i] = T(-1);
+    value[i] = T(kNothing);
   } else if (wanted < 0) {
     value[i] = not_a_number(label[i]);
   } else {
@@ -78,7 +181,7 @@ template <class T>
 KERNEL void accuracy_of_class(index_t i, const T* value, const T* label, T* accuracy, index_t rows, index_t channels) {
   T right = 0, all = 0;
   for (index_t r = 0; r < rows; ++r) {
-    const bool mine = class_of(label[r], channels) == i && !(value[r] < 0);
+    const bool mine = class_of(label[r], channels) == i && counts(value[r]);
     right += mine ? value[r] : T(0);
     all += T(mine);
   }
@@ -92,9 +195,9 @@ KERNEL void share_of_rows(index_t i, const T* value, T* sum, T* counted, index_t
   double total = 0;
   index_t n = 0;
   for (index_t r = begin; r < end; ++r) {
-    const bool counts = !(value[r] < 0);
-    total += counts ? double(value[r]) : 0.0;
-    n += counts;
+    const bool in = counts(value[r]);
+    total += in ? double(value[r]) : 0.0;
+    n += in;
   }
   sum[i] = T(total);
   counted[i] = T(n);

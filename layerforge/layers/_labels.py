@@ -34,6 +34,17 @@ def require_shape(layer: Layer, scores: Shape, labels: Shape, axis: int) -> None
     )
 
 
+def require_items(layer: Layer, scores: Shape, labels: Shape) -> None:
+    """Raises ShapeError unless there is an item with a class, and one label for each item; axis 0 is that of items."""
+    layer.require(count(scores, 1) > 0, f"{layer.describe(0)} has no classes", "bottom", 0)
+    layer.require(
+        len(scores) > 0 and count(labels) == scores[0],
+        f"{layer.describe(1)} must hold one label for each item of {layer.describe(0)}, along axis 0",
+        "bottom",
+        1,
+    )
+
+
 def check(layer: Layer, labels: View, classes: int, ignored: int | None = None) -> None:
     """Raises DataError for the first label that is neither a class nor the one to ignore.
 

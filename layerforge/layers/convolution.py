@@ -1,12 +1,7 @@
 """Convolution."""
 
-from .. import engines
-from ..errors import DefinitionError
-from ..kernels import Kernels
 from ..layer import Layer
-from . import _windows
-
-K = Kernels("broadcast.h")
+from . import _filters, _windows
 
 
 class Convolution(Layer):
@@ -32,55 +27,18 @@ class Convolution(Layer):
     tops = (1, None)
 
     def setup(self, *bottom_shapes):
-        x, options = bottom_shapes[0], self.options
-        axis = self.axis(options.axis, len(x))
-        self.channels, outputs, group = x[axis], options.num_output, options.group
-        for field, value in (("num_output", outputs), ("group", group)):
-            if value < 1:
-                missing = not options.HasField(field)
-                message = f"{field} is missing: write {field}: 64, say" if missing else f"{field}: 0 must be at least 1"
-                raise self.error(message, *() if missing else (field,), kind=DefinitionError)
-        self.windows = _windows.read(self, len(x) - axis - 1)
-        self.require(self.channels > 0, f"{self.describe()} has no channels on axis {options.axis}", "bottom")
-        self.require(
-            self.channels % group == 0,
-            f"group: {group} must divide the {self.channels} channels of {self.describe()}",
-            "group",
-        )
-        self.require(outputs % group == 0, f"group: {group} must divide num_output: {outputs}", "group")
-        self.parameter("weight", (outputs, self.channels // group, *self.windows.kernel), options.weight_filler)
-        if options.bias_term:
-            self.parameter("bias", (outputs,), options.bias_filler)
-        self.engine = engines.convolution(self.device, type(options).Engine.Name(options.engine))
+        self.channels, self.windows = _filters.read(self, bottom_shapes[0])
+        outputs, inputs = self.options.num_output, self.channels // self.options.group
+        self.parameter("weight", (outputs, inputs, *self.windows.kernel), self.options.weight_filler)
+        if self.options.bias_term:
+            self.parameter("bias", (outputs,), self.options.bias_filler)
+        self.engine = _filters.engine(self)
 
     def top_shapes(self, *bottom_shapes):
-        first = bottom_shapes[0]
-        self.require(
-            len(self.param.top) == len(bottom_shapes),
-            f"{len(self.param.top)} tops for {len(bottom_shapes)} bottoms: each bottom has a top of its own",
-            "top",
-        )
-        for i, shape in enumerate(bottom_shapes):
-            message = f"{self.describe(i)} must have the shape of {self.describe(0)}: they share the weights"
-            self.require(shape == first, message, "bottom", i)
-        axis = len(first) - len(self.windows.kernel) - 1
-        self.require(
-            axis == self.axis(self.options.axis, len(first)) and first[axis] == self.channels,
-            f"{self.describe()} must have {self.channels} channels on axis {self.options.axis} and"
-            f" {len(self.windows.kernel)} spatial axes, as when the weights were made",
-            "bottom",
-        )
-        output = self.windows.output(first[axis + 1 :])
-        for extent, size, pad, out in zip(
-            self.windows.extent, first[axis + 1 :], self.windows.pad, output, strict=True
-        ):
-            self.require(
-                out > 0,
-                f"a window of {extent} is larger than the {size + 2 * pad} that {self.describe()} has with its padding:"
-                " lower kernel_size or dilation, or raise pad",
-                "kernel_size",
-            )
-        return [(*first[:axis], self.options.num_output, *output)] * len(bottom_shapes)
+        x = bottom_shapes[0]
+        axis = _filters.channel_axis(self, bottom_shapes, self.channels, self.windows)
+        output = _filters.require_room(self, x[axis + 1 :], self.windows)
+        return [(*x[:axis], self.options.num_output, *output)] * len(bottom_shapes)
 
     def geometry(self, x):
         axis = len(x) - len(self.windows.kernel) - 1
@@ -109,8 +67,6 @@ class Convolution(Layer):
             if weight.needs_diff:
                 self.engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch)
             elif db is not None:
-                n = g.batch * g.num_output
-                K.sum_rows(dy, self.scratch[:n], dy.size // n if n else 1, 1)
-                K.sum_columns(self.scratch[:n], db, g.batch, g.num_output, True)
+                _filters.add_channel_sums(dy, db, self.scratch)
             if x.needs_diff:
                 self.engine.backward_data(dy, weight.data, x.diff.reshape(g.input_shape), g, self.scratch)

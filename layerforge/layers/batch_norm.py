@@ -1,0 +1,136 @@
+"""BatchNorm."""
+
+import logging
+
+from ..errors import DefinitionError
+from ..kernels import Kernels
+from ..layer import TEST, Layer, count
+from ._kept import kept, kept_shapes
+
+B = Kernels("broadcast.h")
+F = Kernels("functions.h")
+K = Kernels("moments.h")
+
+log = logging.getLogger(__name__)
+
+
+class BatchNorm(Layer):
+    """Batch normalisation without scale and shift: y = (x - mean) / sqrt(variance + eps) for each channel.
+
+    Bottom x: (N, C, ...), or (N,), which counts as one channel; top y: the same, and maybe the same blob. Mean and
+    variance are those of the batch, or with ``use_global_stats`` (the default in phase TEST) the running ones.
+
+    Parameters, never learnt: mean (C,), variance (C,) and factor (1,). The running statistics are mean / factor and
+    variance / factor, with 0 for both while the factor is 0, which is logged. Every pass with the batch's statistics
+    counts: each of the three = ``moving_average_fraction`` (0.999) times itself + the batch's mean, its variance
+    (that of the whole, m / (m - 1) times the one it is normalised with, m values per channel), and 1. An empty batch
+    does not count.
+
+    With the batch's statistics dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + eps), with the running ones dx =
+    dy / sqrt(variance + eps). ``eps`` is 1e-5 by default, and ``engine`` makes no difference. A Scale layer with
+    ``bias_term: true`` behind this one learns scale and shift.
+
+    Raises DefinitionError for an lr_mult other than 0, and for scale_bias; ShapeError for another number of channels
+    than at first. Ioffe & Szegedy, ICML 2015.
+    """
+
+    in_place = True
+    own_learning = False
+
+    def setup(self, x):
+        self.require(len(x) > 0, f"{self.describe()} must have an axis of items", "bottom")
+        for i, spec in enumerate(self.param.param):
+            if spec.HasField("lr_mult") and spec.lr_mult:
+                message = (
+                    f"lr_mult: {spec.lr_mult:g} must be 0, because mean, variance and factor are counted, not learnt."
+                    " Take the line out; a Scale layer with bias_term: true behind this one learns"
+                )
+                raise self.error(message, "param", i, "lr_mult", kind=DefinitionError)
+        if self.options.scale_bias:
+            message = "scale_bias: take the line out, and put a Scale layer with bias_term: true behind this one"
+            raise self.error(message, "scale_bias", kind=DefinitionError)
+        given = self.options.HasField("use_global_stats")
+        self.running = self.options.use_global_stats if given else self.phase == TEST
+        self.warned = False
+        _, channels, _ = self.layout(x)
+        for name, size in (("mean", channels), ("variance", channels), ("factor", 1)):
+            self.parameter(name, (size,))
+
+    def layout(self, x):
+        """x as (items, channels, positions)."""
+        return x[0], x[1] if len(x) > 1 else 1, count(x, 2)
+
+    def top_shapes(self, x):
+        channels = self.params["mean"].count
+        self.require(
+            self.layout(x)[1] == channels,
+            f"{self.describe()} must have {channels} channels, as it had at first",
+            "bottom",
+        )
+        return [x]
+
+    def state_shapes(self, x):
+        each = (self.params["mean"].shape, self.dtype)
+        if self.running:
+            return {"mean": each, "scale": each}
+        return {"mean": each, "scale": each, "square": each, "sum": each, "dot": each, **kept_shapes(self, x)}
+
+    def scratch_size(self, x):
+        items, channels, _ = self.layout(x)
+        return 0 if self.running else 2 * items * channels
+
+    def forward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        _, channels, positions = self.layout(x.shape)
+        mean, scale = self.state["mean"], self.state["scale"]
+        if not x.count:
+            return
+        if self.running:
+            self.read_running(mean, scale)
+        else:
+            self.measure(x, mean, scale)
+        K.normalise(x.data, mean, scale, y.data, self.state.get("x"), channels, positions)
+
+    def measure(self, x, mean, scale):
+        """The batch's statistics, counted among the running ones."""
+        items, channels, positions = self.layout(x.shape)
+        rows = items * channels
+        square = self.state["square"]
+        row_mean, row_square = x.data, None
+        if positions > 1:
+            row_mean, row_square = self.scratch[:rows], self.scratch[rows : 2 * rows]
+            K.row_moments(x.data, row_mean, row_square, positions)
+        K.group_moments(row_mean, row_square, mean, square, items, 1, channels, positions)
+        running_mean, running_variance, factor = (p.data for p in self.blobs)
+        keep, number = self.options.moving_average_fraction, items * positions
+        if self.repeats:
+            K.batch_scale(mean, square, scale, None, None, number, self.options.eps, keep)
+            return
+        K.batch_scale(mean, square, scale, running_mean, running_variance, number, self.options.eps, keep)
+        F.affine(factor, factor, keep, 1)
+
+    def read_running(self, mean, scale):
+        running_mean, running_variance, factor = (p.data for p in self.blobs)
+        K.running_scale(running_mean, running_variance, factor, mean, scale, self.options.eps)
+        if not self.warned and self.device.to_numpy(factor)[0] == 0:
+            self.warned = True
+            log.warning(
+                "%s has counted no statistics yet (its factor is 0): y = x / sqrt(eps). Load weights, or train first",
+                self.title,
+            )
+
+    def backward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        items, channels, positions = self.layout(x.shape)
+        mean, scale = self.state["mean"], self.state["scale"]
+        if self.running:
+            B.scale_and_shift(y.diff, scale, None, x.diff, channels, positions)
+            return
+        rows, number = items * channels, items * positions
+        sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
+        values = kept(self, x)
+        K.row_products(values, mean, y.diff, sums, dots, channels, 1, positions)
+        B.sum_columns(sums, self.state["sum"], items, channels, False)
+        B.sum_columns(dots, self.state["dot"], items, channels, False)
+        totals = self.state["sum"], self.state["dot"]
+        K.normalise_backward(values, mean, scale, y.diff, *totals, x.diff, channels, positions, number)

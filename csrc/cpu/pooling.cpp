@@ -194,7 +194,11 @@ CLONES void max_of_plane(const T* __restrict__ x, T* __restrict__ y, int32_t* __
   const int span =
       inner ? (inner - 1) * w.stride + 1 : 0;  // positions from the first such window's start to the last's
   if (inner) best_of_neighbours<indexed>(x, h.size * w.size - w.kernel + 1, w.kernel, best, at);
+  const int lines = h.size * w.size * int(sizeof(T)) / 64, share = (lines + h.output - 1) / h.output;
   for (int o = 0; o < h.output; ++o, y += w.output, mask += indexed ? w.output : 0) {
+    // The next plane comes in while this one is computed.
+    const char* const next = reinterpret_cast<const char*>(x + h.size * w.size) + o * share * 64;
+    for (int line = 0; line < share; ++line) __builtin_prefetch(next + line * 64);
     const Span rows = h[o];
     if (inner && rows.begin < rows.end) {
       const int from = rows.begin * w.size + start;

@@ -13,36 +13,62 @@ __version__ = "0.1.0"
 
 TRAIN, TEST = 0, 1
 
-#: public name -> the module that has it
-_HOMES = {
-    "Net": "net",
-    "Layer": "layer",
-    "Blob": "blob",
-    "Solver": "solver",
-    "get_solver": "solver",
-    "SGDSolver": "pycaffe",
-    "set_mode_cpu": "pycaffe",
-    "set_mode_gpu": "pycaffe",
-    "set_device": "pycaffe",
-    "set_random_seed": "pycaffe",
-    "layer_type_list": "pycaffe",
-    "Kernels": "kernels",
-    "set_threads": "kernels",
-    "get_threads": "kernels",
-    "LayerForgeError": "errors",
-    "DefinitionError": "errors",
-    "ShapeError": "errors",
-    "DataError": "errors",
-    "DeviceError": "errors",
-    "KernelError": "errors",
-    "SnapshotError": "errors",
-    "NotFiniteError": "errors",
+#: module -> the public names that it has
+_MODULES = {
+    "as_caffe": ["install_as_caffe"],
+    "blob": ["Blob"],
+    "classifier": ["Classifier"],
+    "detector": ["Detector"],
+    "errors": [
+        "DataError",
+        "DefinitionError",
+        "DeviceError",
+        "KernelError",
+        "LayerForgeError",
+        "NotFiniteError",
+        "ShapeError",
+        "SnapshotError",
+    ],
+    "kernels": ["Kernels", "get_threads", "set_threads"],
+    "layer": ["Layer"],
+    "net": ["Net"],
+    "net_spec": ["L", "NetSpec", "P", "params", "to_proto"],
+    "pycaffe": [
+        "AdaDeltaSolver",
+        "AdaGradSolver",
+        "AdamSolver",
+        "NCCL",
+        "NesterovSolver",
+        "RMSPropSolver",
+        "SGDSolver",
+        "Timer",
+        "has_nccl",
+        "init_log",
+        "layer_type_list",
+        "log",
+        "set_device",
+        "set_mode_cpu",
+        "set_mode_gpu",
+        "set_multiprocess",
+        "set_random_seed",
+        "set_solver_count",
+        "set_solver_rank",
+        "solver_count",
+        "solver_rank",
+    ],
+    "solver": ["Solver", "get_solver"],
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["TEST", "TRAIN", "__version__", *sorted(_HOMES)]
+#: Modules that are public themselves: ``layerforge.io.load_image``; `layers` is pycaffe's too.
+_PUBLIC = ("classifier", "coord_map", "detector", "draw", "io", "layers", "net_spec", "proto", "pycaffe", "testing")
+
+__all__ = ["TEST", "TRAIN", "__version__", *sorted(_HOMES), *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
@@ -51,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_PUBLIC})

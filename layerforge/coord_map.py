@@ -1,12 +1,17 @@
 """Which part of one blob another one covers: the offset of a Crop between two branches of a fully convolutional net.
 
-A layer maps coordinates of its top to its bottom's by x_bottom = a * x_top + b in each spatial dimension: a pixel's
-centre to the centre of its receptive field. Maps compose along the path between two tops. Long, Shelhamer and Darrell,
-"Fully convolutional networks", CVPR 2015.
+A layer maps coordinates of its top to its bottom's by x_bottom = a * x_top + b in each spatial dimension, from a pixel's
+centre to the centre of what it sees. A convolution of kernel k (with its holes), stride s and padding p has a = s and
+b = (k - 1) / 2 - p. Maps compose along a path. Long, Shelhamer and Darrell, "Fully convolutional networks", CVPR 2015.
+
+pycaffe writes maps the other way round, as x_top = a * x_bottom + b; so do the functions here that have its names. They
+stand for a map as (axis in front of the first spatial one, a, b), with axis None where a layer moves nothing.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,88 +21,73 @@ from .net_spec import Function, L, Top
 
 #: Layers that keep every pixel where it is.
 PASS_THROUGH = frozenset(
-    [
-        "AbsVal",
-        "BatchNorm",
-        "Bias",
-        "BNLL",
-        "Clip",
-        "Dropout",
-        "Eltwise",
-        "ELU",
-        "Exp",
-        "Log",
-        "LRN",
-        "MVN",
-        "Power",
-        "PReLU",
-        "ReLU",
-        "Scale",
-        "Sigmoid",
-        "Softmax",
-        "Split",
-        "Swish",
-        "TanH",
-        "Threshold",
-    ]
+    "AbsVal BatchNorm Bias BNLL Clip Dropout Eltwise ELU Exp Log LRN MVN Power PReLU ReLU Scale Sigmoid Softmax Split"
+    " Swish TanH Threshold".split()
 )
 
-Map = tuple[int | None, Any, Any]  # (axis in front of the first spatial one or None, a, b)
+Map = tuple[int | None, Any, Any]
+
+IDENTITY: Map = (None, 1, 0)
 
 
-class UndefinedMapError(DefinitionError):
-    """The map of a layer, or of a path, is not defined."""
+class UndefinedMapException(DefinitionError):
+    """A layer, or a path between two blobs, that has no map."""
 
 
-class AxisMismatchError(ShapeError):
-    """Two maps speak of different axes."""
-
-
-def _windows(fn: Function) -> tuple[int, Any, Any, Any]:
-    """(axis, stride, kernel with its holes, pad) of a layer with windows; scalars or one value per dimension."""
-    params = dict(fn.params)
-    for field in ("convolution_param", "pooling_param"):
-        params.update(params.pop(field, {}))
-    axis = params.get("axis", 1)
-
-    def values(name: str, short: str, default: int) -> Any:
-        if f"{short}_h" in params or f"{short}_w" in params:
-            return np.array([params.get(f"{short}_h", default), params.get(f"{short}_w", default)])
-        return np.array(params.get(name, default))
-
-    kernel = values("kernel_size", "kernel", 1)
-    dilation = np.array(params.get("dilation", 1))
-    return axis, values("stride", "stride", 1), dilation * (kernel - 1) + 1, values("pad", "pad", 0)
+class AxisMismatchException(ShapeError):
+    """Two maps that speak of different axes."""
 
 
 def coord_map(fn: Function) -> Map:
-    """The map of one layer. Raises UndefinedMapError for a type that has none."""
-    kind = fn.type_name
-    if kind in ("Convolution", "Pooling", "Im2col"):
-        axis, stride, kernel, pad = _windows(fn)
-        return axis, 1 / stride, (pad - (kernel - 1) / 2) / stride
-    if kind == "Deconvolution":
-        axis, stride, kernel, pad = _windows(fn)
-        return axis, stride, (kernel - 1) / 2 - pad
-    if kind in PASS_THROUGH:
-        return None, 1, 0
-    if kind == "Crop":
-        params = {**fn.params, **fn.params.get("crop_param", {})}
-        return params.get("axis", 2) - 1, 1, -np.array(params.get("offset", 0))
-    raise UndefinedMapError(f"a {kind} layer has no coordinate map: there is no way to align a crop across it")
+    """The map of one layer. Raises UndefinedMapException for a type that has none."""
+    if fn.type_name in PASS_THROUGH:
+        return IDENTITY
+    if fn.type_name in _MAPS:
+        return _MAPS[fn.type_name](fn)
+    raise UndefinedMapException(f"a {fn.type_name} layer has no coordinate map: no crop can be aligned across it")
+
+
+def _options(fn: Function, field: str) -> dict[str, Any]:
+    """A layer's options, whether they were given one by one or as a message's."""
+    return {**fn.params, **fn.params.get(field, {})}
+
+
+def _windows(fn: Function) -> Map:
+    """Layers with windows, in pycaffe's direction: a = 1 / stride, b = (pad - (kernel - 1) / 2) / stride."""
+    options = _options(fn, "pooling_param" if fn.type_name == "Pooling" else "convolution_param")
+
+    def each(name: str, default: int) -> Any:
+        short = "kernel" if name == "kernel_size" else name
+        sides = [options.get(f"{short}_{side}") for side in "hw"]
+        if any(side is not None for side in sides):
+            return np.array([default if side is None else side for side in sides])
+        return np.array(options.get(name, default))
+
+    reach = each("dilation", 1) * (each("kernel_size", 1) - 1)
+    stride = each("stride", 1)
+    return options.get("axis", 1), 1 / stride, (each("pad", 0) - reach / 2) / stride
+
+
+def _cropped(fn: Function) -> Map:
+    options = _options(fn, "crop_param")
+    return options.get("axis", 2) - 1, 1, -np.array(options.get("offset", 0))
+
+
+_MAPS: dict[str, Callable[[Function], Map]] = {
+    "Convolution": _windows,
+    "Pooling": _windows,
+    "Im2col": _windows,
+    "Deconvolution": lambda fn: inverse(_windows(fn)),
+    "Crop": _cropped,
+}
 
 
 def compose(base: Map, next_: Map) -> Map:
-    """The map of two layers one after the other. Raises AxisMismatchError where their axes differ."""
-    axis1, a1, b1 = base
-    axis2, a2, b2 = next_
-    if axis1 is None:
-        axis = axis2
-    elif axis2 is None or axis1 == axis2:
-        axis = axis1
-    else:
-        raise AxisMismatchError(f"coordinate maps of axes {axis1} and {axis2} cannot be composed")
-    return axis, a1 * a2, a1 * b2 + b1
+    """x -> base(next_(x)). Raises AxisMismatchException where both move pixels, along different axes."""
+    axes = {axis for axis, _, _ in (base, next_) if axis is not None}
+    if len(axes) > 1:
+        raise AxisMismatchException(f"coordinate maps of axes {base[0]} and {next_[0]} cannot be composed")
+    return axes.pop() if axes else None, base[1] * next_[1], base[1] * next_[2] + base[2]
 
 
 def inverse(forward: Map) -> Map:
@@ -106,49 +96,58 @@ def inverse(forward: Map) -> Map:
     return axis, 1 / a, -b / a
 
 
-def _inputs(top: Top) -> tuple[Top, ...]:
-    """The tops that coordinates come from: a Crop's second bottom gives only a size."""
-    return top.fn.inputs[:1] if top.fn.type_name == "Crop" else top.fn.inputs
+def _ancestors(top: Top) -> tuple[dict[int, Map], list[str]]:
+    """For every blob from which a top's coordinates come, by id and from the nearest on, the map to it.
+
+    And the reasons why the search ended elsewhere than at a source.
+    """
+    maps: dict[int, Map] = {id(top): IDENTITY}
+    ends: list[str] = []
+    queue = deque([top])
+    while queue:
+        here = queue.popleft()
+        # Of a Crop's second bottom only the size counts.
+        bottoms = here.fn.inputs[:1] if here.fn.type_name == "Crop" else here.fn.inputs
+        try:
+            for bottom in bottoms:
+                if id(bottom) not in maps:
+                    maps[id(bottom)] = compose(maps[id(here)], coord_map(here.fn))
+                    queue.append(bottom)
+        except UndefinedMapException as error:
+            ends.append(str(error))
+    return maps, ends
 
 
 def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
-    """The map from one top to another, through the nearest ancestor of both.
+    """The map between two tops, through an ancestor that both have.
 
-    Raises UndefinedMapError where they have none in common, or where one of the layers between has no map.
+    Raises UndefinedMapException where they have none, or where a layer on the way has no map.
     """
-    maps: dict[int, Map] = {id(top_from): (None, 1, 0)}
-    frontier = {id(top_from): top_from}
-    while frontier:
-        top = frontier.pop(next(iter(frontier)))
-        try:
-            for bottom in _inputs(top):
-                maps[id(bottom)] = compose(maps[id(top)], coord_map(top.fn))
-                frontier[id(bottom)] = bottom
-        except UndefinedMapError:
-            continue
-    back: dict[int, Map] = {id(top_to): (None, 1, 0)}
-    frontier = {id(top_to): top_to}
-    while frontier:
-        top = frontier.pop(next(iter(frontier)))
-        if id(top) in maps:
-            return compose(maps[id(top)], inverse(back[id(top)]))
-        for bottom in _inputs(top):
-            back[id(bottom)] = compose(back[id(top)], coord_map(top.fn))
-            frontier[id(bottom)] = bottom
-    raise UndefinedMapError("the two tops have no ancestor in common from which both could be aligned")
+    here, why = _ancestors(top_from)
+    there, why_not = _ancestors(top_to)
+    for blob, back in there.items():
+        if blob in here:
+            return compose(here[blob], inverse(back))
+    reasons = "".join(f"; {reason}" for reason in dict.fromkeys([*why, *why_not]))
+    raise UndefinedMapException(f"the two tops have no ancestor in common by which they can be aligned{reasons}")
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
     """A Crop of ``top_from`` to the size of ``top_to``, at the offset that aligns them.
 
-    Raises ShapeError where the two differ in scale, or are aligned by no whole, non-negative offset.
+    Raises ShapeError where the two differ in scale, or where no whole offset from 0 on aligns them.
     """
-    axis, a, b = coord_map_from_to(top_from, top_to)
-    if not np.all(np.asarray(a) == 1):
-        raise ShapeError(f"the two tops differ in scale, by {a}: resize one of them first")
-    if not np.all(np.asarray(b) <= 0):
-        raise ShapeError(f"the second top begins {b} pixels before the first: pad the first one more")
-    if not np.all(np.round(b) == np.asarray(b)):
-        raise ShapeError(f"the tops are aligned by an offset that is not whole: {-np.asarray(b)}")
-    offset = (-np.round(b)).astype(int)
-    return L.Crop(top_from, top_to, crop_param={"axis": (axis or 0) + 1, "offset": np.atleast_1d(offset).tolist()})
+    axis, scale, shift = coord_map_from_to(top_from, top_to)
+    if not np.all(scale == np.float64(1)):
+        raise ShapeError(f"the tops differ in scale, by a factor of {_said(scale)}: resize one of them first")
+    offset = -np.atleast_1d(shift)
+    if np.any(offset < 0):
+        raise ShapeError(f"the tops are aligned by an offset of {_said(offset)}: pad the first one more")
+    if np.any(np.round(offset) != offset):
+        raise ShapeError(f"the tops are aligned by an offset of {_said(offset)}, which is not whole: change a pad")
+    first = 2 if axis is None else axis + 1
+    return L.Crop(top_from, top_to, crop_param={"axis": first, "offset": offset.astype(int).tolist()})
+
+
+def _said(values: Any) -> str:
+    return ", ".join(f"{value:g}" for value in np.atleast_1d(values).tolist())

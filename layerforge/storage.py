@@ -346,7 +346,9 @@ class Storage:
     def _repeat_forward(self) -> None:
         for node in self.nodes:
             if node.bottom and node.top:
+                node.layer.repeats = True
                 node.forward(node.bottom, node.top)
+                node.layer.repeats = False
 
     def _repeat_backward(self) -> None:
         diffs = self.parameters.diff.copy()  # these were added to once

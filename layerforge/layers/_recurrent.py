@@ -101,7 +101,8 @@ class Recurrent(Layer, register=False):
 
     def state_shapes(self, *bottom_shapes):
         steps, batch = bottom_shapes[0][:2]
-        shapes = {"input": (steps, batch, self.parts * self.hidden), "before": (steps, batch, self.hidden)}
+        shapes: dict[str, Shape] = {"input": (steps, batch, self.parts * self.hidden)}
+        shapes["before"] = (steps, batch, self.hidden)
         for name in self.states:
             shapes[f"{name}_begin"] = shapes[f"{name}_end"] = (batch, self.hidden)
         return {name: (shape, self.dtype) for name, shape in shapes.items()}

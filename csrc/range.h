@@ -11,12 +11,6 @@ constexpr Width width = WIDE;
 constexpr Width width = NARROW;
 #endif
 
-#if defined(__clang__)
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define INDEPENDENT _Pragma("GCC ivdep")
-#endif
-
 template <auto kernel>
 struct Range;
 

@@ -90,3 +90,10 @@ int threads();
 #else
 #define CLONES
 #endif
+
+// Before a loop whose iterations do not depend on each other, though the compiler cannot know.
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif

@@ -155,16 +155,35 @@ def test_a_kernel_header_includes_nothing_but_portable():
         assert included == ["portable.h"], path.name
 
 
-@pytest.mark.parametrize("name, forward, derivative", [
-    ("sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
-    ("tanh", np.tanh, lambda y: 1 - y * y),
-])  # fmt: skip
-@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-7), (np.float64, 1e-15)])
-def test_smooth_activations(name, forward, derivative, dtype, tolerance):
-    x = np.linspace(-20, 20, 10_001).astype(dtype)
+@pytest.mark.parametrize(
+    "name, forward, derivative",
+    [
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
+        ("tanh", np.tanh, lambda y: 1 - y * y),
+    ],
+)
+@pytest.mark.parametrize("functions", [K, K.portable], ids=["tuned", "portable"])
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 3e-7), (np.float64, 1e-15)])
+def test_smooth_activations(functions, name, forward, derivative, dtype, tolerance):
+    x = np.concatenate([np.linspace(-20, 20, 10_001), [-1e30, -700, -88, 0, 1e-30, 88, 700, 1e30]]).astype(dtype)
     y, dx = np.empty_like(x), np.empty_like(x)
-    getattr(K, f"{name}_forward")(x, y)
-    np.testing.assert_allclose(y, forward(x.astype(np.float64)), rtol=0, atol=tolerance)
-    dy = np.cos(x)
-    getattr(K, f"{name}_backward")(y, dy, dx)
+    getattr(functions, f"{name}_forward")(x, y)
+    with np.errstate(over="ignore"):
+        expected = forward(x.astype(np.float64))
+    np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance)
+    if name == "tanh":
+        np.testing.assert_allclose(y, expected, rtol=tolerance * 10)
+    dy = np.cos(np.arange(x.size, dtype=dtype))
+    getattr(functions, f"{name}_backward")(y, dy, dx)
     np.testing.assert_allclose(dx, dy * derivative(y), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name, limits", [("sigmoid", [0, 1]), ("tanh", [-1, 1])])
+def test_smooth_activations_of_what_is_not_finite(name, limits):
+    for size in (3, 100):  # alone and in vectors
+        x = np.resize(np.array([-np.inf, np.inf, np.nan], np.float32), size)
+        y = np.empty_like(x)
+        getattr(K, f"{name}_forward")(x, y)
+        np.testing.assert_array_equal(y, np.resize([*limits, np.nan], size))
+        getattr(K, f"{name}_forward")(x, x)  # in place
+        np.testing.assert_array_equal(x, y)

@@ -2,7 +2,8 @@
 
 No memory is taken and nothing runs, so any batch size can be asked for. Memory is that of a layer's tops in float32; a
 layer that works in place, or passes its bottom on, takes none. Multiply-adds are those of products; element-wise work
-is not counted.
+is not counted. The last line has all memory that `layerforge train` (with SGD) or `test` takes for the net, but for the
+batches that sources make ahead.
 
 examples:
   layerforge summary nets/alexnet_deploy.prototxt --batch 1
@@ -12,10 +13,13 @@ examples:
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import flags, machine
 from .table import memory, scaled, table
+
+if TYPE_CHECKING:
+    from ..net import Net
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -39,18 +43,44 @@ def run(args: Namespace, handler: Any) -> int:
     definition = definitions.read_net(file)
     if args.batch:
         definitions.set_batch(definition, args.batch)
-    net = Net(definition, TRAIN if args.phase == "TRAIN" else TEST, args.level, args.stage, allocate=False, seed=0)
+    training = args.phase == "TRAIN"
+    net = Net(
+        definition,
+        TRAIN if training else TEST,
+        args.level,
+        args.stage,
+        device=ledger(),
+        seed=0,
+        reuse=not training,
+        allocate=False,
+    )
     try:
-        print(report(net, args.phase))
+        print(report(net, training))
     finally:
         net.close()
     return 0
 
 
-def report(net: Any, phase: str) -> str:
+def ledger() -> Any:
+    """A device whose arrays have a size, but take no memory: every element is one and the same."""
+    import numpy as np
+
+    from ..device.cpu import Cpu
+
+    class Ledger(Cpu):
+        def zeros(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+            shape = (shape,) if isinstance(shape, int) else tuple(shape)
+            return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, (0,) * len(shape))
+
+        empty = zeros
+
+    return Ledger()
+
+
+def report(net: Net, training: bool) -> str:
     """The table and the totals."""
     size = net.dtype.itemsize
-    seen: set[int] = set()  # the blobs and parameters that are counted
+    seen: set[int] = set()  # the blobs that are counted
     rows = []
     all_parameters = all_work = all_values = 0
     for node in net.nodes:
@@ -82,18 +112,35 @@ def report(net: Any, phase: str) -> str:
     lines = [
         table(["layer", "type", "tops", "parameters", "multiply-adds", "memory"], rows, foot, left=3),
         "",
-        f"{net.name or 'The net'} in {phase}: {len(net.nodes)} layers, {all_parameters:,} parameters"
-        f" ({memory(all_parameters * size)}), {learnt:,} of them learnt.",
+        f"{net.name or 'The net'} in {'TRAIN' if training else 'TEST'}: {len(net.nodes)} layers, {all_parameters:,}"
+        f" parameters, {learnt:,} of them learnt.",
     ]
     batch = batch_of(net)
     if batch > 1 and all_work:
-        lines.append(
-            f"Multiply-adds forward: {scaled(all_work)} for a batch of {batch}, {scaled(all_work / batch)} each."
-        )
+        each = scaled(all_work / batch)
+        lines.append(f"Multiply-adds forward: {scaled(all_work)} for a batch of {batch}, {each} for one of it.")
+    lines.append(memory_line(net, training))
     return "\n".join(lines)
 
 
-def batch_of(net: Any) -> int:
+def memory_line(net: Net, training: bool) -> str:
+    """All memory of a net, by purpose. Takes it, on a device where that costs nothing."""
+    for node in net.nodes:
+        for parameter in node.layer.blobs:
+            parameter.filler = None  # there is nothing to fill
+    net.allocate()
+    if training:
+        net.storage.need_diffs()
+    taken = net.memory_bytes()
+    parts = {"parameters": taken["parameters"]}
+    if training:
+        parts |= {"their gradients": taken["parameters"], "momentum": taken["parameters"]}
+    parts |= {"blobs": taken["data"], "gradients of blobs": taken["diff"], "work": taken["scratch"] + taken["state"]}
+    words = ", ".join(f"{name} {memory(count)}" for name, count in parts.items() if count)
+    return f"Memory to {'train' if training else 'test'}: {memory(sum(parts.values()))}: {words}."
+
+
+def batch_of(net: Net) -> int:
     """The first dimension of the net's first source."""
     for node in net.nodes:
         if not node.bottom and node.top and node.top[0].shape:

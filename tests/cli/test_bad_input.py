@@ -140,8 +140,7 @@ def test_check_tells_every_mistake(lab):
     assert ran.err.splitlines() == [
         'solver.prototxt:5:1: lr_policy "step" needs gamma',
         'solver.prototxt:5:1: lr_policy "step" needs stepsize',
-        'solver.prototxt:6:1: unknown solver type "sdg". There are SGD, Nesterov, AdaGrad, RMSProp, AdaDelta,'
-        " Adam",
+        'solver.prototxt:6:1: unknown solver type "sdg". There are SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam',
         'net.prototxt:19:37: layer "conv" (Convolution): a window of 9 is larger than the 8 that bottom "data"'
         " (4, 3, 8, 8) has with its padding: lower kernel_size or dilation, or raise pad",
         'net.prototxt:21:22: layer "relu": unknown layer type "RelU". Did you mean "ReLU"? Types of your own come in'

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import layerforge
+from layerforge.cli.table import memory
 from layerforge.cli.time import report
 
 NUMBER = r"[-+.\de]+"
@@ -148,9 +149,23 @@ def test_summary(lab):
         "---------------------------------------------------------------------\n"
         "all                                       547         17.3 k  5.3 KiB\n"
         "\n"
-        "Toy in TRAIN: 5 layers, 547 parameters (2.1 KiB), 547 of them learnt.\n"
-        "Multiply-adds forward: 17.3 k for a batch of 4, 4.32 k each.\n"
+        "Toy in TRAIN: 5 layers, 547 parameters, 547 of them learnt.\n"
+        "Multiply-adds forward: 17.3 k for a batch of 4, 4.32 k for one of it.\n"
+        f"Memory to train: {train_memory()}.\n"
     )
+
+
+def train_memory() -> str:
+    """By the net's own account, once it has all its memory."""
+    net = layerforge.Net("net.prototxt", layerforge.TRAIN, reuse=False)
+    net.storage.need_diffs()
+    taken = net.memory_bytes()
+    parameters = taken["parameters"]
+    words = [f"{name} {memory(parameters)}" for name in ("parameters", "their gradients", "momentum")]
+    words += [f"blobs {memory(taken['data'])}", f"gradients of blobs {memory(taken['diff'])}"]
+    work = taken["scratch"] + taken["state"]
+    words += [f"work {memory(work)}"] * bool(work)
+    return f"{memory(3 * parameters + taken['data'] + taken['diff'] + work)}: {', '.join(words)}"
 
 
 def test_summary_for_another_batch_and_phase(lab):
@@ -158,4 +173,10 @@ def test_summary_for_another_batch_and_phase(lab):
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line}
     assert rows["conv"] == ["conv", "Convolution", "100x4x6x6", "112", "389", "k", "56.2", "KiB"]
     assert rows["accuracy"] == ["accuracy", "Accuracy", "1", "4", "B"]
-    assert out.splitlines()[-2].startswith("Toy in TEST: 8 layers, 547 parameters")
+    assert out.splitlines()[-3] == "Toy in TEST: 8 layers, 547 parameters, 547 of them learnt."
+    assert out.splitlines()[-1].startswith("Memory to test: ")
+
+
+def test_summary_of_a_batch_that_no_machine_holds(lab):
+    out = lab.run("summary", "net.prototxt", "--batch", "2000000000").out
+    assert re.search(r"\nMemory to train: [\d.]+ TiB: parameters 2\.\d KiB, ", out)

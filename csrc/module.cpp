@@ -12,6 +12,7 @@
 
 namespace py = pybind11;
 
+void define_checksum(py::module_& m);     // checksum.cpp
 void define_convolution(py::module_& m);  // cpu/convolution.cpp
 
 // ------------------------------------------------------------------------------------------------------------ kernels
@@ -358,4 +359,5 @@ PYBIND11_MODULE(_csrc, m) {
   define_memory(m);
   define_blas(m);
   define_convolution(m);
+  define_checksum(m);
 }

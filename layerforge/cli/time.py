@@ -12,8 +12,10 @@ from __future__ import annotations
 import logging
 import time
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import Any
 
+from ..logs import FOR_PARSERS
 from . import flags, machine
 from .table import table
 
@@ -61,12 +63,12 @@ def run(args: Namespace, handler: Any) -> int:
     phase = TRAIN if args.phase == "TRAIN" else TEST
     net = Net(definition, phase, args.level, args.stage, device=device, seed=args.seed)
     try:
-        log.info("Performing Forward")
+        log.info("Performing Forward", extra=FOR_PARSERS)
         log.info("Initial loss: %.6g", net.run_forward())
-        log.info("Performing Backward")
+        log.info("Performing Backward", extra=FOR_PARSERS)
         net.run_backward()
         device.synchronize()
-        forward, backward, total = measure(net, args.iterations)
+        forward, backward, total = measure(net, args.iterations, handler)
     finally:
         net.close()
     if not handler.calm:
@@ -75,9 +77,9 @@ def run(args: Namespace, handler: Any) -> int:
     return 0
 
 
-def measure(net: Any, iterations: int) -> tuple[list[float], list[float], float]:
+def measure(net: Any, iterations: int, handler: Any) -> tuple[list[float], list[float], float]:
     """Seconds per layer forward and backward, and in all, over so many passes each way."""
-    log.info("*** Benchmark begins ***")
+    log.info("*** Benchmark begins ***", extra=FOR_PARSERS)
     log.info("Testing for %d iterations.", iterations)
     forward = Stopwatch(net.device, len(net.nodes))
     backward = Stopwatch(net.device, len(net.nodes))
@@ -86,12 +88,23 @@ def measure(net: Any, iterations: int) -> tuple[list[float], list[float], float]
     net.before_backward(backward.before)
     net.after_backward(backward.after)
     start = time.perf_counter()
-    for i in range(iterations):
+    for i in with_bar(range(iterations), handler):
         since = time.perf_counter()
         net.clear_param_diffs()
         net.forward_backward()
-        log.info("Iteration: %d forward-backward time: %.6g ms.", i + 1, (time.perf_counter() - since) * 1e3)
+        taken = (time.perf_counter() - since) * 1e3
+        log.info("Iteration: %d forward-backward time: %.6g ms.", i + 1, taken, extra=FOR_PARSERS)
     return forward.seconds, backward.seconds, time.perf_counter() - start
+
+
+def with_bar(steps: Iterable[int], handler: Any) -> Iterable[int]:
+    """The steps, with a progress bar on a terminal."""
+    if not handler.calm:
+        return steps
+    from tqdm import tqdm
+
+    bar: Iterable[int] = tqdm(steps, file=handler.stream, leave=False)
+    return bar
 
 
 def log_as_caffe(net: Any, forward: list[float], backward: list[float], total: float, iterations: int) -> None:

@@ -84,6 +84,16 @@ def test_the_share_of_waiting(lab, terminal, monkeypatch):
     assert "data wait 20%" in terminal.getvalue()
 
 
+def test_timing_shows_a_bar_and_the_table(lab, terminal, capsys):
+    with contextlib.redirect_stderr(terminal):
+        assert main(["time", "--model", "net.prototxt", "--iterations", "3"]) == 0
+    assert "| 0/3 [" in terminal.getvalue()
+    assert [line[10:] for line in terminal.lines() if re.match(r"\d\d:\d\d:\d\d  ", line)][-1] == (
+        "Testing for 3 iterations."
+    )
+    assert capsys.readouterr().out.startswith("layer  type ")
+
+
 def test_the_score_that_is_shown():
     class Solver:
         class Net:

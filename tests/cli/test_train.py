@@ -208,6 +208,16 @@ def test_threads(lab):
         kernels.set_threads(before)
 
 
+def test_cache(lab, monkeypatch):
+    monkeypatch.setenv("LAYERFORGE_CACHE", str(lab.folder / "not here"))
+    lab.read_records()
+    lab.change("net.prototxt", '"records"', '"sample://digits?split=train&count=20"')
+    lab.change("net.prototxt", "num_output: 3", "num_output: 10")
+    assert lab.train("--cache", "drawn", "--max-iter", "1").status == 0
+    assert [path.is_dir() for path in (lab.folder / "drawn").glob("digits-*-20x28-seed0")] == [True]
+    assert not (lab.folder / "not here").exists()
+
+
 def test_a_gpu_in_the_solver_without_one_in_the_machine(lab):
     ran = lab.train("--set", "solver_mode=GPU", "--max-iter", "0")
     assert ran.status == 0

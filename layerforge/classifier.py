@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import io
+from .errors import DefinitionError, ShapeError
 from .layer import TEST
 from .net import Net
 
 
 class Classifier(Net):
-    """A net that classifies images, with the transformation of its one input.
+    """A net that classifies images, with the transformation of its first input.
 
     ``image_dims`` is the size (H, W) to which images are brought before cropping: the input's own where none is given.
-    The other options are those of `layerforge.io.Transformer`; images have their channels last.
+    The other options are those of `layerforge.io.Transformer`; images have their channels last. Further ``options`` are
+    those of `Net`.
     """
 
     def __init__(
         self,
-        model_file: str,
-        pretrained_file: str,
+        model_file: Any,
+        pretrained_file: Any,
         image_dims: Sequence[int] | None = None,
         mean: Any = None,
         input_scale: float | None = None,
@@ -33,37 +35,51 @@ class Classifier(Net):
         super().__init__(model_file, TEST, weights=pretrained_file, **options)
         self.transformer = transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
-        self.image_dims = image_dims if image_dims is not None else tuple(int(n) for n in self.crop_dims)
+        self.image_dims = tuple(int(n) for n in (self.crop_dims if image_dims is None else image_dims))
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
-        """Class scores (N, classes) of images (H, W, C): of the centre crop, or the mean over ten crops."""
+        """Class scores of images (H, W, C): the mean (N, classes) over ten crops of each, or the net's own output for
+        the centre crop.
+
+        Raises ShapeError where there are no images, or `image_dims` is smaller than the net's input.
+        """
+        if not len(inputs):
+            raise ShapeError("there are no images to classify")
         images = np.stack([io.resize_image(image, self.image_dims) for image in inputs])
         height, width = (int(n) for n in self.crop_dims)
+        if self.image_dims[0] < height or self.image_dims[1] < width:
+            raise ShapeError(f"image_dims: {self.image_dims} must not be smaller than the net's input {height, width}")
         if oversample:
             crops = io.oversample(list(images), (height, width))
         else:
-            top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+            top, left = (self.image_dims[0] - height) // 2, (self.image_dims[1] - width) // 2
             crops = images[:, top : top + height, left : left + width]
         name = self.inputs[0]
         batch = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
         scores = self.forward_all(**{name: batch})[self.outputs[0]]
-        scores = scores.reshape(len(scores), -1)
         return scores.reshape(len(inputs), 10, -1).mean(1) if oversample else scores
 
 
 def transformer(
     net: Net, mean: Any, input_scale: float | None, raw_scale: float | None, channel_swap: Sequence[int] | None
 ) -> io.Transformer:
-    """The transformer of a net's inputs, from channels-last images, with the settings that are given."""
-    made = io.Transformer({name: net.blobs[name].shape for name in net.inputs})
-    name = net.inputs[0]
+    """The transformer of a net's first input, from images with their channels last, with the settings that are given.
+
+    Raises DefinitionError for a net without an input of four axes.
+    """
+    name = net.inputs[0] if net.inputs else None
+    if name is None or len(net.blobs[name].shape) != 4:
+        said = f'"{name}" {net.blobs[name].shape}' if name is not None else "none"
+        raise DefinitionError(f"the net's input must be images, (N, C, H, W), from an Input layer; it has {said}")
+    made = io.Transformer({name: net.blobs[name].shape})
     made.set_transpose(name, (2, 0, 1))
-    for value, use in (
+    settings: list[tuple[Any, Callable[[str, Any], None]]] = [
         (mean, made.set_mean),
         (input_scale, made.set_input_scale),
         (raw_scale, made.set_raw_scale),
         (channel_swap, made.set_channel_swap),
-    ):
+    ]
+    for value, use in settings:
         if value is not None:
             use(name, value)
     return made

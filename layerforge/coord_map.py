@@ -1,11 +1,11 @@
 """Which part of one blob another one covers: the offset of a Crop between two branches of a fully convolutional net.
 
-A layer maps coordinates of its top to its bottom's by x_bottom = a * x_top + b in each spatial dimension, from a pixel's
-centre to the centre of what it sees. A convolution of kernel k (with its holes), stride s and padding p has a = s and
+A layer maps coordinates of its top to its bottom's by x_bottom = a * x_top + b in each spatial dimension, from the centre
+of a pixel to that of what it sees. A convolution of kernel k (with its holes), stride s and padding p has a = s and
 b = (k - 1) / 2 - p. Maps compose along a path. Long, Shelhamer and Darrell, "Fully convolutional networks", CVPR 2015.
 
-pycaffe writes maps the other way round, as x_top = a * x_bottom + b; so do the functions here that have its names. They
-stand for a map as (axis in front of the first spatial one, a, b), with axis None where a layer moves nothing.
+A map is (axis in front of the first spatial one, a, b), as in pycaffe: axis None where a layer moves nothing, a and b
+numbers, or arrays with a value for each dimension.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .errors import DefinitionError, ShapeError
 from .net_spec import Function, L, Top
 
 #: Layers that keep every pixel where it is.
-PASS_THROUGH = frozenset(
-    "AbsVal BatchNorm Bias BNLL Clip Dropout Eltwise ELU Exp Log LRN MVN Power PReLU ReLU Scale Sigmoid Softmax Split"
-    " Swish TanH Threshold".split()
-)
+PASS_THROUGH = {
+    *("AbsVal", "BatchNorm", "Bias", "BNLL", "Clip", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN", "MVN", "Power"),
+    *("PReLU", "ReLU", "Scale", "Sigmoid", "Softmax", "Split", "Swish", "TanH", "Threshold"),
+}
 
 Map = tuple[int | None, Any, Any]
 
@@ -39,12 +39,14 @@ class AxisMismatchException(ShapeError):
 
 
 def coord_map(fn: Function) -> Map:
-    """The map of one layer. Raises UndefinedMapException for a type that has none."""
+    """The map of one layer, from its top to its bottom. Raises UndefinedMapException for a type that has none."""
     if fn.type_name in PASS_THROUGH:
         return IDENTITY
     if fn.type_name in _MAPS:
         return _MAPS[fn.type_name](fn)
-    raise UndefinedMapException(f"a {fn.type_name} layer has no coordinate map: no crop can be aligned across it")
+    raise UndefinedMapException(
+        f"layers of type {fn.type_name} have no coordinate map: nothing can be aligned across one"
+    )
 
 
 def _options(fn: Function, field: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def _options(fn: Function, field: str) -> dict[str, Any]:
 
 
 def _windows(fn: Function) -> Map:
-    """Layers with windows, in pycaffe's direction: a = 1 / stride, b = (pad - (kernel - 1) / 2) / stride."""
+    """Layers with windows: a = stride, b = (kernel - 1) / 2 - pad."""
     options = _options(fn, "pooling_param" if fn.type_name == "Pooling" else "convolution_param")
 
     def each(name: str, default: int) -> Any:
@@ -64,13 +66,12 @@ def _windows(fn: Function) -> Map:
         return np.array(options.get(name, default))
 
     reach = each("dilation", 1) * (each("kernel_size", 1) - 1)
-    stride = each("stride", 1)
-    return options.get("axis", 1), 1 / stride, (each("pad", 0) - reach / 2) / stride
+    return options.get("axis", 1), each("stride", 1), reach / 2 - each("pad", 0)
 
 
 def _cropped(fn: Function) -> Map:
     options = _options(fn, "crop_param")
-    return options.get("axis", 2) - 1, 1, -np.array(options.get("offset", 0))
+    return options.get("axis", 2) - 1, 1, np.array(options.get("offset", 0))
 
 
 _MAPS: dict[str, Callable[[Function], Map]] = {
@@ -83,7 +84,7 @@ _MAPS: dict[str, Callable[[Function], Map]] = {
 
 
 def compose(base: Map, next_: Map) -> Map:
-    """x -> base(next_(x)). Raises AxisMismatchException where both move pixels, along different axes."""
+    """The map x -> base(next_(x)). Raises AxisMismatchException where both move pixels, along different axes."""
     axes = {axis for axis, _, _ in (base, next_) if axis is not None}
     if len(axes) > 1:
         raise AxisMismatchException(f"coordinate maps of axes {base[0]} and {next_[0]} cannot be composed")
@@ -111,7 +112,7 @@ def _ancestors(top: Top) -> tuple[dict[int, Map], list[str]]:
         try:
             for bottom in bottoms:
                 if id(bottom) not in maps:
-                    maps[id(bottom)] = compose(maps[id(here)], coord_map(here.fn))
+                    maps[id(bottom)] = compose(coord_map(here.fn), maps[id(here)])
                     queue.append(bottom)
         except UndefinedMapException as error:
             ends.append(str(error))
@@ -119,7 +120,7 @@ def _ancestors(top: Top) -> tuple[dict[int, Map], list[str]]:
 
 
 def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
-    """The map between two tops, through an ancestor that both have.
+    """The map from one top to another, through an ancestor that both have.
 
     Raises UndefinedMapException where they have none, or where a layer on the way has no map.
     """
@@ -127,7 +128,7 @@ def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
     there, why_not = _ancestors(top_to)
     for blob, back in there.items():
         if blob in here:
-            return compose(here[blob], inverse(back))
+            return compose(inverse(back), here[blob])
     reasons = "".join(f"; {reason}" for reason in dict.fromkeys([*why, *why_not]))
     raise UndefinedMapException(f"the two tops have no ancestor in common by which they can be aligned{reasons}")
 
@@ -141,10 +142,10 @@ def crop(top_from: Top, top_to: Top) -> Top:
     if not np.all(scale == np.float64(1)):
         raise ShapeError(f"the tops differ in scale, by a factor of {_said(scale)}: resize one of them first")
     offset = -np.atleast_1d(shift)
-    if np.any(offset < 0):
-        raise ShapeError(f"the tops are aligned by an offset of {_said(offset)}: pad the first one more")
     if np.any(np.round(offset) != offset):
         raise ShapeError(f"the tops are aligned by an offset of {_said(offset)}, which is not whole: change a pad")
+    if np.any(offset < 0):
+        raise ShapeError(f"the tops are aligned by an offset of {_said(offset)}: pad the first one more")
     first = 2 if axis is None else axis + 1
     return L.Crop(top_from, top_to, crop_param={"axis": first, "offset": offset.astype(int).tolist()})
 

@@ -6,6 +6,8 @@ them.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,12 +18,21 @@ from .errors import DataError, DefinitionError, ShapeError, did_you_mean
 
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
-    """The data (or the diff) of a BlobProto, in its shape; of the old four dimensions where it has no other."""
+    """The data (or the diff) of a BlobProto, in its shape: the old four dimensions where they are given.
+
+    Raises DataError where the number of values is another.
+    """
     values = (blob.double_diff or blob.diff) if return_diff else (blob.double_data or blob.data)
     array = np.array(values, np.float64 if (blob.double_diff if return_diff else blob.double_data) else np.float32)
-    if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
-        return array.reshape(blob.num, blob.channels, blob.height, blob.width)
-    return array.reshape(tuple(blob.shape.dim))
+    legacy = any(blob.HasField(name) for name in ("num", "channels", "height", "width"))
+    shape = (blob.num, blob.channels, blob.height, blob.width) if legacy else tuple(blob.shape.dim)
+    return _shaped(array, shape, "BlobProto")
+
+
+def _shaped(array: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    if array.size != math.prod(shape):
+        raise DataError(f"this {kind} says that its shape is {shape}, but it holds {array.size} values")
+    return array.reshape(shape)
 
 
 def array_to_blobproto(array: Any, diff: Any = None) -> Any:
@@ -67,19 +78,25 @@ def datum_to_array(datum: Any) -> np.ndarray:
     if len(datum.data):
         if datum.encoded:
             raise DataError("this Datum holds an encoded image: decode its data with cv2.imdecode")
-        return np.frombuffer(datum.data, np.uint8).reshape(shape)
-    return np.array(datum.float_data, np.float32).reshape(shape)
+        return _shaped(np.frombuffer(datum.data, np.uint8).copy(), shape, "Datum")
+    return _shaped(np.array(datum.float_data, np.float32), shape, "Datum")
 
 
-def load_image(filename: str, color: bool = True) -> np.ndarray:
-    """An image file as (H, W, 3) RGB in [0, 1], or (H, W, 1) for ``color=False``. DataError where it cannot be read."""
+def load_image(filename: str | os.PathLike[str], color: bool = True) -> np.ndarray:
+    """An image file as (H, W, 3) RGB in [0, 1], or (H, W, 1) for ``color=False``.
+
+    Raises DataError where it cannot be read.
+    """
     import cv2
 
-    image = cv2.imread(str(filename), cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    flags = (cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH
+    image = cv2.imread(str(filename), flags) if os.path.exists(filename) else None
     if image is None:
-        raise DataError(f"cannot read an image from {filename}")
+        why = "it is no image, or damaged" if os.path.exists(filename) else "there is no such file"
+        raise DataError(f"cannot read an image from {filename}: {why}")
+    most = {1: 255, 2: 65535}.get(image.dtype.itemsize, 1)  # bytes, 16 bits, floats
     image = image[:, :, ::-1] if color else image[:, :, np.newaxis]
-    return np.ascontiguousarray(image, np.float32) / np.float32(255)
+    return np.ascontiguousarray(image, np.float32) / np.float32(most)
 
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
@@ -89,8 +106,11 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     orders = {0: cv2.INTER_NEAREST, 1: cv2.INTER_LINEAR, 3: cv2.INTER_CUBIC}
     if interp_order not in orders:
         raise DefinitionError(f"interp_order: {interp_order} is none of 0 (nearest), 1 (bilinear), 3 (bicubic)")
+    im = np.asarray(im, np.float32)
+    if im.ndim != 3 or not im.size:
+        raise ShapeError(f"an image has three axes, height, width and channels; this one has shape {im.shape}")
     height, width = (int(n) for n in new_dims[:2])
-    planes = np.moveaxis(np.asarray(im, np.float32), -1, 0)
+    planes = np.moveaxis(im, -1, 0)
     resized = [cv2.resize(np.ascontiguousarray(p), (width, height), interpolation=orders[interp_order]) for p in planes]
     return np.stack(resized, axis=-1)
 
@@ -135,12 +155,14 @@ class Transformer:
 
     def preprocess(self, in_: str, data: Any) -> np.ndarray:
         """The network input, of the shape of ``in_`` without its first axis, for an image (H, W, C)."""
-        height, width = self._shape(in_)[2:]
+        shape = self._shape(in_)[1:]
         out = np.asarray(data).astype(np.float32, copy=False)
-        if out.shape[:2] != (height, width):
-            out = resize_image(out, (height, width))
+        if out.shape[:2] != shape[1:]:
+            out = resize_image(out, shape[1:])
         if in_ in self.transpose:
             out = out.transpose(self.transpose[in_])
+        if out.shape != shape:
+            raise ShapeError(f'"{in_}" takes {shape}; the image gives {out.shape}. Is set_transpose as it should be?')
         if in_ in self.channel_swap:
             out = out[list(self.channel_swap[in_])]
         if in_ in self.raw_scale:
@@ -153,8 +175,11 @@ class Transformer:
 
     def deprocess(self, in_: str, data: Any) -> np.ndarray:
         """The image that a network input was made of: `preprocess` backwards, but for its size."""
-        self._shape(in_)
-        out = np.asarray(data).squeeze().copy()
+        axes = len(self._shape(in_)) - 1
+        out = np.asarray(data)
+        if out.ndim < axes or out.size != math.prod(out.shape[-axes:]):
+            raise ShapeError(f"deprocess takes one input, of {axes} axes; it was given an array of shape {out.shape}")
+        out = out.reshape(out.shape[-axes:]).copy()
         if in_ in self.input_scale:
             out = out / np.float32(self.input_scale[in_])
         if in_ in self.mean:

@@ -14,11 +14,12 @@ the layer. ``P.Pooling.MAX`` names an enumerator. ``ntop``, ``in_place`` and ``n
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import layer, schema
 from .errors import DefinitionError, did_you_mean
+from .textformat import is_repeated
 
 Layers = OrderedDict[int, Any]  # id of a Function -> its LayerParameter
 
@@ -34,9 +35,6 @@ class Top:
         """The net that computes this top."""
         return to_proto(self)
 
-    def _add(self, layers: Layers, names: dict[int, str], automatic: Counter[str]) -> None:
-        self.fn._add(layers, names, automatic)
-
 
 class Function:
     """A layer: a type, its bottoms and its options. Its ``tops`` are what other layers take."""
@@ -44,7 +42,8 @@ class Function:
     def __init__(self, type_name: str, inputs: tuple[Any, ...], params: dict[str, Any]):
         for index, given in enumerate(inputs):
             if not isinstance(given, Top):
-                raise TypeError(f"{type_name} input {index} is a {type(given).__name__}, not a Top")
+                hint = f": write L.{type_name}(*tops)" if isinstance(given, (list, tuple)) else ""
+                raise TypeError(f"{type_name} input {index} is a {type(given).__name__}, not a Top{hint}")
         self.type_name = type_name
         self.inputs = inputs
         self.params = dict(params)
@@ -52,90 +51,130 @@ class Function:
         self.in_place: bool = self.params.pop("in_place", False)
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
 
-    def _add(self, layers: Layers, names: dict[int, str], automatic: Counter[str]) -> None:
-        """Adds this layer and all that it depends on."""
-        if id(self) in layers:
-            return
-        bottoms = []
-        for given in self.inputs:
-            given._add(layers, names, automatic)
-            bottoms.append(layers[id(given.fn)].top[given.n])
+    def _make(self, layers: Layers, names: dict[int, str], automatic: Counter[str]) -> Any:
+        """The LayerParameter of this layer, once those that it depends on are there."""
         made = schema.message("LayerParameter")(type=self.type_name)
-        made.bottom.extend(bottoms)
+        made.bottom.extend(layers[id(given.fn)].top[given.n] for given in self.inputs)
         if self.in_place:
-            made.top.extend(bottoms)
+            made.top.extend(made.bottom)
         else:
             made.top.extend(self._name(top, names, automatic) for top in self.tops)
-        if id(self) not in names:
-            names[id(self)] = (
-                self._name(self.tops[0], names, automatic) if self.tops else _automatic(self.type_name, automatic)
-            )
-        made.name = names[id(self)]
-        field = _options_field(self.type_name)
+        # A layer is called as its first top; without one, by a name that it was assigned to itself.
+        made.name = self._name(self.tops[0] if self.tops else self, names, automatic)
+        own = self._own_options()
         for key, value in self.params.items():
-            own = getattr(made, field) if field else None
-            if own is not None and key in own.DESCRIPTOR.fields_by_name:
-                _assign(own, key, value)
-            else:
-                _assign(made, key, value, known=own)
-        layers[id(self)] = made
+            where = getattr(made, own) if own else None
+            try:
+                if where is not None and key in where.DESCRIPTOR.fields_by_name:
+                    _assign(where, key, value)
+                else:
+                    _assign(made, key, value, instead=where)
+            except DefinitionError as error:
+                raise DefinitionError(f'layer "{made.name}" ({self.type_name}): {error}') from None
+        return made
 
-    def _name(self, top: Top, names: dict[int, str], automatic: Counter[str]) -> str:
-        if id(top) not in names:
-            names[id(top)] = _automatic(self.type_name, automatic)
-        return names[id(top)]
+    def _own_options(self) -> str:
+        """The field with the options of this type, or "". Types that only have options, and no class, are known too."""
+        layer.load_layers()
+        if self.type_name in layer.registry:
+            return layer.options_field(layer.registry[self.type_name])
+        for field in schema.message("LayerParameter").DESCRIPTOR.fields:
+            if field.message_type is not None and field.message_type.name == f"{self.type_name}Parameter":
+                return str(field.name)
+        if set(self.params) - set(schema.message("LayerParameter").DESCRIPTOR.fields_by_name):
+            raise DefinitionError(
+                f'unknown layer type "{self.type_name}".{did_you_mean(self.type_name, layer.registry)}'
+            )
+        return ""
+
+    def _name(self, named: Top | Function, names: dict[int, str], automatic: Counter[str]) -> str:
+        if id(named) not in names:
+            automatic[self.type_name] += 1
+            names[id(named)] = f"{self.type_name}{automatic[self.type_name]}"
+        return names[id(named)]
 
     def to_proto(self) -> Any:
         """The net that ends in this layer."""
         return to_proto(self)
 
 
-def _automatic(type_name: str, automatic: Counter[str]) -> str:
-    automatic[type_name] += 1
-    return f"{type_name}{automatic[type_name]}"
+def _assign(message: Any, name: str, value: Any, instead: Any = None) -> None:
+    """Sets a field from a Python value: dicts become messages, single values of repeated fields become lists.
 
-
-def _options_field(type_name: str) -> str:
-    layer.load_layers()
-    if type_name in layer.registry:
-        return layer.options_field(layer.registry[type_name])
-    return ""
-
-
-def _assign(message: Any, name: str, value: Any, known: Any = None) -> None:
-    """Sets a field from a Python value: dicts become messages, single values of repeated fields become lists."""
-    if name not in message.DESCRIPTOR.fields_by_name:
-        options = [own.DESCRIPTOR for own in (known, message) if own is not None]
-        fields = [field for descriptor in options for field in descriptor.fields_by_name]
-        kinds = " nor ".join(descriptor.name for descriptor in options)
+    ``instead`` is another message in which the field might have been, for the error.
+    """
+    field = message.DESCRIPTOR.fields_by_name.get(name)
+    if field is None:
+        known = [own.DESCRIPTOR for own in (instead, message) if own is not None]
+        fields = [one for descriptor in known for one in descriptor.fields_by_name]
+        kinds = " nor ".join(descriptor.name for descriptor in known)
         raise DefinitionError(f'"{name}" is no field of {kinds}.{did_you_mean(name, fields)}')
+    if hasattr(value, "tolist"):  # numpy's
+        value = value.tolist()
+    if not is_repeated(field):
+        if field.message_type is None:
+            setattr(message, name, _scalar(message, field, value))
+        else:
+            _fill(getattr(message, name), name, value)
+        return
     target = getattr(message, name)
-    if hasattr(target, "extend"):
-        for item in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(item, dict):
-                added = target.add()
-                for key, inner in item.items():
-                    _assign(added, key, inner)
-            elif hasattr(item, "DESCRIPTOR"):
-                target.add().CopyFrom(item)
-            else:
-                target.append(item)
-    elif isinstance(value, dict):
-        target.SetInParent()
+    for item in value if isinstance(value, (list, tuple)) else [value]:
+        if field.message_type is None:
+            target.append(_scalar(message, field, item))
+        else:
+            _fill(target.add(), name, item)
+
+
+def _fill(message: Any, name: str, value: Any) -> None:
+    """Fills a message from a dict or from another message."""
+    if isinstance(value, dict):
+        message.SetInParent()
         for key, inner in value.items():
-            _assign(target, key, inner)
+            _assign(message, key, inner)
     elif hasattr(value, "DESCRIPTOR"):
-        target.CopyFrom(value)
+        message.CopyFrom(value)
     else:
-        setattr(message, name, value)
+        raise DefinitionError(f"{name}: {value!r} must be a dict with fields of {message.DESCRIPTOR.name}")
+
+
+def _scalar(message: Any, field: Any, value: Any) -> Any:
+    """A value that fits a field; enumerators may be given by name."""
+    if field.enum_type is not None and isinstance(value, str):
+        if value not in field.enum_type.values_by_name:
+            names = ", ".join(field.enum_type.values_by_name)
+            raise DefinitionError(f"{field.name}: {value!r} is none of {names}")
+        return field.enum_type.values_by_name[value].number
+    try:
+        probe = type(message)()
+        if is_repeated(field):
+            getattr(probe, field.name).append(value)
+        else:
+            setattr(probe, field.name, value)
+    except (TypeError, ValueError):
+        raise DefinitionError(f"{field.name}: {value!r} is no value for a field of {message.DESCRIPTOR.name}") from None
+    return value
 
 
 def to_proto(*tops: Top | Function) -> Any:
     """The NetParameter of all layers that these tops depend on, named by their types."""
+    return _net(tops, {})
+
+
+def _net(tops: Iterable[Top | Function], names: dict[int, str]) -> Any:
+    """Layers in the order of the tops, each behind those that it depends on."""
     layers: Layers = OrderedDict()
     automatic: Counter[str] = Counter()
     for top in tops:
-        top._add(layers, {}, automatic)
+        waiting = [top.fn if isinstance(top, Top) else top]
+        while waiting:  # not by recursion: a net may be a thousand layers deep
+            fn = waiting[-1]
+            missing = next((given.fn for given in fn.inputs if id(given.fn) not in layers), None)
+            if missing is not None:
+                waiting.append(missing)
+                continue
+            if id(fn) not in layers:
+                layers[id(fn)] = fn._make(layers, names, automatic)
+            waiting.pop()
     return schema.message("NetParameter")(layer=layers.values())
 
 
@@ -151,6 +190,8 @@ class NetSpec:
         self.tops[name] = value
 
     def __getattr__(self, name: str) -> Any:
+        if name == "tops":  # a copy in the making has none
+            raise AttributeError(name)
         try:
             return self.tops[name]
         except KeyError:
@@ -163,10 +204,11 @@ class NetSpec:
         return getattr(self, name)
 
     def __delattr__(self, name: str) -> None:
+        self[name]
         del self.tops[name]
 
     def __delitem__(self, name: str) -> None:
-        del self.tops[name]
+        delattr(self, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tops)
@@ -176,12 +218,7 @@ class NetSpec:
 
     def to_proto(self) -> Any:
         """The NetParameter of the net, layers in the order in which they were assigned."""
-        names = {id(top): name for name, top in self.tops.items()}
-        layers: Layers = OrderedDict()
-        automatic: Counter[str] = Counter()
-        for top in self.tops.values():
-            top._add(layers, names, automatic)
-        return schema.message("NetParameter")(layer=layers.values())
+        return _net(self.tops.values(), {id(top): name for name, top in self.tops.items()})
 
 
 class _Layers:

@@ -203,13 +203,14 @@ class Net:
         storage.begin_forward(whole=first == 0 and last == end)
         if first == 0:
             self.step += 1
+        step = max(self.step, 0)
         before, after = self._before["forward"], self._after["forward"]
         loss = 0.0
         for i in range(first, last + 1):
             node = self.nodes[i]
             for callback in before:
                 callback(i)
-            node.layer.step = self.step
+            node.layer.step = step
             if node.dynamic:
                 self._follow(node)
             node.forward(node.bottom, node.top)

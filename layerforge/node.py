@@ -90,6 +90,8 @@ def _is_disturbed(name: str, parents: dict[str, str], nodes: Sequence[Node], ove
     while ancestors[-1] in parents:
         ancestors.append(parents[ancestors[-1]])
     beside = _family(ancestors[-1], parents) - below
+    if not beside.issubset(view.name for node in nodes for view in node.bottom):
+        return True  # an output of the net
     for node in nodes:
         for view in node.bottom:
             if view.name not in beside or (node.layer.shares_data and view is node.bottom[0]):

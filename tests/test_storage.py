@@ -1,0 +1,299 @@
+"""A net that reuses memory and one that does not cannot be told apart, whatever is done with them."""
+
+import numpy as np
+import pytest
+
+import layerforge as lf
+from layerforge import node, schema
+
+
+def parse(text):
+    return schema.parse(text, "NetParameter", "net.prototxt")
+
+
+class Drawn:
+    """A random net: layers that pass gradients, in place and not, that share memory, branch, join and end."""
+
+    def __init__(self, rng, neurons=("ReLU", "Sigmoid", "TanH", "Dropout", "Power"), whole=False):
+        self.rng = rng
+        self.neurons = neurons
+        self.whole = whole  # nothing stops a gradient
+        self.lines = []
+        self.blobs = {}  # name -> shape
+        self.unread = set()  # may be worked on in place
+        batch, width = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        self.input("data", (batch, 2 * width, 3, 2))
+        if rng.random() < 0.5:
+            self.input("more", (batch, 2 * width, 3, 2))
+        for i in range(int(rng.integers(3, 14))):
+            getattr(
+                self, rng.choice(["neuron"] * 5 + ["product", "join", "cut", "shape", "copies", "scale", "silence"])
+            )(i)
+        for i in range(int(rng.integers(1, 3))):
+            self.loss(i)
+        force = "force_backward: true\n" if rng.random() < 0.3 or whole else ""
+        self.text = force + "\n".join(self.lines)
+
+    def add(self, name, kind, bottoms, tops, options=""):
+        wires = " ".join([f'bottom: "{b}"' for b in bottoms] + [f'top: "{t}"' for t, _ in tops])
+        self.lines.append(f'layer {{ name: "{name}" type: "{kind}" {wires} {options} }}')
+        self.unread -= set(bottoms)
+        for top, shape in tops:
+            self.blobs[top] = shape
+            self.unread.add(top)
+
+    def input(self, name, shape):
+        dims = " ".join(f"dim: {n}" for n in shape)
+        self.add(f"in_{name}", "Input", [], [(name, shape)], f"input_param {{ shape {{ {dims} }} }}")
+        self.unread.discard(name)
+
+    def pick(self):
+        return str(self.rng.choice(sorted(name for name, shape in self.blobs.items() if shape)))
+
+    def neuron(self, i):
+        x = self.pick()
+        kind = str(self.rng.choice(self.neurons))
+        in_place = x in self.unread and kind != "Power" and self.rng.random() < 0.6
+        weight = "loss_weight: 0.3" if self.rng.random() < 0.1 else ""
+        options = "power_param { scale: 2 shift: 0.5 }" if kind == "Power" else weight
+        self.add(f"n{i}", kind, [x], [(x if in_place else f"n{i}", self.blobs[x])], options)
+        if weight and kind != "Power":
+            self.unread.discard(x if in_place else f"n{i}")
+
+    def product(self, i):
+        x = self.pick()
+        if len(self.blobs[x]) < 2:
+            return
+        skip = "propagate_down: false" if self.rng.random() < 0.1 and not self.whole else ""
+        learns = "" if self.rng.random() < 0.7 or self.whole else "param { lr_mult: 0 } param { lr_mult: 0 }"
+        options = "inner_product_param { num_output: 4 weight_filler { type: 'xavier' } }"
+        self.add(f"p{i}", "InnerProduct", [x], [(f"p{i}", (self.blobs[x][0], 4))], f"{skip} {learns} {options}")
+
+    def join(self, i):
+        x = self.pick()
+        alike = [name for name, shape in sorted(self.blobs.items()) if shape == self.blobs[x]]
+        others = [str(self.rng.choice(alike)) for _ in range(int(self.rng.integers(1, 3)))]
+        self.add(f"j{i}", "Eltwise", [x, *others], [(f"j{i}", self.blobs[x])])
+
+    def cut(self, i):
+        x = self.pick()
+        shape = self.blobs[x]
+        if len(shape) < 2 or shape[1] % 2:
+            return
+        half = (shape[0], shape[1] // 2, *shape[2:])
+        self.add(f"c{i}", "Slice", [x], [(f"c{i}a", half), (f"c{i}b", half)])
+
+    def shape(self, i):
+        x = self.pick()
+        shape = self.blobs[x]
+        if len(shape) < 2:
+            return
+        flat = (shape[0], int(np.prod(shape[1:])))
+        self.add(f"f{i}", "Flatten", [x], [(f"f{i}", flat)])
+
+    def copies(self, i):
+        x = self.pick()
+        self.add(f"s{i}", "Split", [x], [(f"s{i}a", self.blobs[x]), (f"s{i}b", self.blobs[x])])
+
+    def scale(self, i):
+        x = self.pick()
+        if len(self.blobs[x]) < 2:
+            return
+        in_place = x in self.unread and self.rng.random() < 0.6
+        options = "scale_param { bias_term: true filler { type: 'uniform' min: 0.5 max: 1.5 } }"
+        self.add(f"m{i}", "Scale", [x], [(x if in_place else f"m{i}", self.blobs[x])], options)
+
+    def silence(self, i):
+        self.add(f"q{i}", "Silence", [self.pick()], [])
+
+    def loss(self, i):
+        x = self.pick()
+        alike = [name for name, shape in sorted(self.blobs.items()) if shape == self.blobs[x]]
+        top = [(f"l{i}", ())] if self.rng.random() < 0.7 else []
+        self.add(f"l{i}", "EuclideanLoss", [x, str(self.rng.choice(alike))], top)
+
+
+def poison(net):
+    """What is left in shared memory from the pass before must not matter."""
+    for plane in (net.storage.data, net.storage.diff):
+        if plane.shared:
+            plane.arena[...] = np.nan
+
+
+class Pair:
+    """Two nets of one definition, to which the same things are done."""
+
+    def __init__(self, text, phase, rng):
+        self.rng = rng
+        self.nets = [lf.Net(parse(text), phase, seed=1, reuse=reuse) for reuse in (True, False)]
+        self.stale = False  # the last backward pass is older than the last forward pass
+        self.write_inputs()
+
+    @property
+    def names(self):
+        return list(self.nets[0].blobs)
+
+    def write_inputs(self):
+        for name in self.nets[0].inputs:
+            values = self.rng.normal(size=self.nets[0].blobs[name].shape)
+            for net in self.nets:
+                net.blobs[name].data[...] = values
+
+    def equal(self, found, what):
+        mine, theirs = found
+        if isinstance(mine, dict):
+            assert list(mine) == list(theirs), what
+            for name in mine:
+                self.equal((mine[name], theirs[name]), f"{what}: {name}")
+            return
+        np.testing.assert_array_equal(mine, theirs, what)
+
+    def forward(self):
+        poison(self.nets[0])
+        self.stale = True
+        self.equal([net.run_forward() for net in self.nets], "loss")
+
+    def backward(self):
+        poison(self.nets[0])
+        self.stale = False
+        for net in self.nets:
+            net.run_backward()
+
+    def look(self):
+        name = str(self.rng.choice(self.names))
+        self.equal([net.blobs[name].data for net in self.nets], f"data of {name}")
+
+    def look_diff(self):
+        name = str(self.rng.choice(self.names))
+        if self.stale and self.nets[0].storage.diff.shared:
+            self.nets[0].storage.allocate()  # what was there is gone: not compared
+            self.nets[1].storage.allocate()
+            return self.backward()
+        self.equal([net.blobs[name].diff for net in self.nets], f"diff of {name}")
+
+    def look_parameter(self):
+        for mine, theirs in zip(self.nets[0].owned, self.nets[1].owned, strict=True):
+            self.equal([mine.diff, theirs.diff], mine.name)
+
+    def named(self):
+        wanted = [str(name) for name in self.rng.choice(self.names, 2)]
+        self.stale = True
+        self.equal([net.forward(blobs=wanted) for net in self.nets], "forward")
+
+    def named_backward(self):
+        wanted = [str(name) for name in self.rng.choice(self.names, 2)]
+        self.stale = False
+        self.equal([net.backward(diffs=wanted) for net in self.nets], "backward")
+
+    def ends(self):
+        layers = self.nets[0]._layer_names
+        first, last = sorted(int(i) for i in self.rng.integers(0, len(layers), 2))
+        return (layers[first] if self.rng.random() < 0.7 else None), (layers[last] if self.rng.random() < 0.7 else None)
+
+    def part(self):
+        start, end = self.ends()
+        self.stale = True
+        self.equal([net.forward(start=start, end=end) for net in self.nets], "part of forward")
+
+    def part_backward(self):
+        if self.stale and self.nets[0].storage.diff.shared:
+            self.backward()
+        end, start = self.ends()
+        self.equal([net.backward(start=start, end=end) for net in self.nets], "part of backward")
+
+    def write(self):
+        name, values = str(self.rng.choice(self.names)), self.rng.normal()
+        for net in self.nets:
+            net.blobs[name].data[...] = values
+
+    def write_diff(self):
+        if self.stale and self.nets[0].storage.diff.shared:
+            self.backward()
+        name, values = str(self.rng.choice(self.names)), self.rng.normal()
+        for net in self.nets:
+            net.blobs[name].diff[...] = values
+
+    def clear(self):
+        for net in self.nets:
+            net.clear_param_diffs()
+
+    def reshape(self):
+        name = self.nets[0].inputs[0]
+        batch = int(self.rng.integers(1, 6))
+        for net in self.nets:
+            for name in net.inputs:
+                net.blobs[name].reshape(batch, *net.blobs[name].shape[1:])
+        if self.rng.random() < 0.5:
+            for net in self.nets:
+                net.reshape()
+        self.write_inputs()
+        self.forward()
+        self.backward()
+
+
+@pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST], ids=["TRAIN", "TEST"])
+@pytest.mark.parametrize("seed", range(40))
+def test_nobody_can_tell(seed, phase):
+    rng = np.random.default_rng(seed)
+    drawn = Drawn(rng)
+    pair = Pair(drawn.text, phase, rng)
+    calm = ["forward", "backward", "write_inputs", "look", "look_diff", "look_parameter", "clear", "named"]
+    wild = ["named_backward", "part", "part_backward", "write", "write_diff", "reshape"]
+    try:
+        for step in range(30):
+            things = calm if rng.random() < 0.8 or step < 6 else wild
+            getattr(pair, str(rng.choice(things)))()
+    except AssertionError:
+        print(drawn.text)
+        raise
+
+
+# Neurons whose backward does not read its top, which others may overwrite in place, as in Caffe.
+SAFE = ("ReLU", "Dropout", "Power")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_sharing_memory_changes_no_result(seed, monkeypatch):
+    """Blobs that share memory, with layers that work on them in place, against copies everywhere."""
+    rng = np.random.default_rng(seed)
+    text = Drawn(rng, SAFE).text
+    shared = lf.Net(parse(text), lf.TRAIN, seed=1)
+    monkeypatch.setattr(node, "_is_disturbed", lambda *_: True)
+    copied = lf.Net(parse(text), lf.TRAIN, seed=1)
+    inputs = {name: rng.normal(size=shared.blobs[name].shape) for name in shared.inputs}
+    for _ in range(2):
+        results = [(net.forward(**inputs), net.backward()) for net in (shared, copied)]
+        for mine, theirs in zip(*results, strict=True):
+            for name in mine:
+                np.testing.assert_array_equal(mine[name], theirs[name], name)
+    for mine, theirs in zip(shared.owned, copied.owned, strict=True):
+        np.testing.assert_array_equal(mine.diff, theirs.diff, mine.name)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_gradient(seed):
+    """The slope of the loss along a random direction of all inputs and parameters, in the second pass too."""
+    rng = np.random.default_rng(seed)
+    net = lf.Net(parse(Drawn(rng, SAFE, whole=True).text), lf.TRAIN, seed=1, dtype=np.float64)
+    point = [net.blobs[name].data for name in net.inputs] + [parameter.data for parameter in net.owned]
+    start = [rng.normal(size=array.shape) for array in point]
+
+    def loss(by, way):
+        for array, values, step in zip(point, start, way, strict=True):
+            array[...] = values + by * step
+        net.step = 0
+        return net.run_forward(0)
+
+    for _ in range(20):  # until no kink lies near
+        way = [rng.normal(size=array.shape) for array in point]
+        for _ in range(2):
+            net.clear_param_diffs()
+            here = loss(0, way)
+            net.run_backward()
+        diffs = [net.blobs[name].diff for name in net.inputs] + [parameter.diff for parameter in net.owned]
+        terms = [diff * step for diff, step in zip(diffs, way, strict=True)]
+        slope, size = sum(term.sum() for term in terms), sum(np.abs(term).sum() for term in terms)
+        right, left = loss(1e-6, way), loss(-1e-6, way)
+        if abs((right - here) - (here - left)) < 1e-6 * 1e-4 * max(size, 1e-3):
+            break
+    assert abs((right - left) / 2e-6 - slope) <= 1e-5 * size + 1e-7 * abs(here)

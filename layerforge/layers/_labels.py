@@ -45,8 +45,9 @@ def require_items(layer: Layer, scores: Shape, labels: Shape) -> None:
     )
 
 
-def check(layer: Layer, labels: View, classes: int, ignored: int | None = None) -> None:
-    """Raises DataError for the first label that is neither a class nor the one to ignore.
+def check(layer: Layer, labels: View, classes: int, ignored: int | None = None, may_ignore: bool = True) -> None:
+    """Raises DataError for the first label that is neither a class nor the one to ignore; ``may_ignore``: whether the
+    layer has an option for that.
 
     This takes several passes over the labels. The kernels make the loss or accuracy NaN if there is such a label, so a
     layer looks only then.
@@ -64,9 +65,10 @@ def check(layer: Layer, labels: View, classes: int, ignored: int | None = None) 
         where += f", at {at}"
     value = float(values[at])
     text = f"{value:.0f}" if value == np.trunc(value) and abs(value) < 1e15 else f"{value:g}"
+    remedy = "score more classes, or name a label that does not count in ignore_label"
     raise layer.error(
-        f"label {text} of {where} in {layer.describe(1)} must be one of the {classes} classes,"
-        f" 0 to {classes - 1}. Mend the data, score more classes, or name a label that does not count in ignore_label",
+        f"label {text} of {where} in {layer.describe(1)} must be one of the {classes} classes, 0 to {classes - 1}."
+        f" Mend the data, {remedy if may_ignore else 'or score more classes'}",
         "bottom",
         1,
         kind=DataError,

@@ -32,7 +32,7 @@ def read(layer: Layer, bottom: int, numbers: View, rows: int) -> Any:
         at = tuple(int(n) for n in np.argwhere(layer.device.to_numpy(index).reshape(numbers.shape) < 0)[0])
         where = f"item {at[0]}" if len(at) == 1 else f"item {at[0]}, at {at}," if at else "the only item"
         raise layer.error(
-            f'index {float(values[at]):g} of {where} in bottom "{numbers.name}" {numbers.shape} must be'
+            f"index {float(values[at]):g} of {where} in {layer.describe(bottom)} must be"
             f" {f'one of 0 to {rows - 1}' if rows else 'a row, but there are none'}",
             "bottom",
             bottom,

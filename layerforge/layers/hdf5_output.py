@@ -47,7 +47,9 @@ class HDF5Output(Layer):
                 written[before:] = values
             self.file.flush()
         except (OSError, TypeError, ValueError) as error:
-            message = f'file_name: "{self.options.file_name}" cannot be written: {error}'
+            number = getattr(error, "errno", None)
+            reason = os.strerror(number) if number else error
+            message = f'file_name: "{self.options.file_name}" cannot be written: {reason}'
             raise self.error(message, "file_name", kind=DataError) from error
 
     def open(self, bottom):

@@ -44,7 +44,7 @@ class HingeLoss(Layer):
         K.hinge_loss_rows(x.data, label.data, _losses.values(self, items), classes, self.norm)
         _losses.mean(self, items, loss, items)
         if math.isnan(self.device.to_numpy(loss.data)):
-            _labels.check(self, label, classes)
+            _labels.check(self, label, classes, may_ignore=False)
 
     def backward(self, bottom, top):
         (x, label), (loss,) = bottom, top

@@ -53,7 +53,7 @@ class InfogainLoss(Layer):
         try:
             self.matrix = wire.read_blob(source)
         except DataError as error:
-            raise self.error(error.message, "source", kind=DataError) from error
+            raise self.error(f'source "{source}": {error.message}', "source", kind=DataError) from error
 
     def rows(self, x):
         return _labels.rows(x, self.axis(self.options.axis, len(x)))

@@ -43,7 +43,7 @@ class MultinomialLogisticLoss(Layer):
         K.log_loss_rows(p.data, label.data, _losses.values(self, items), classes, LEAST)
         _losses.mean(self, items, loss, items)
         if math.isnan(self.device.to_numpy(loss.data)):
-            _labels.check(self, label, classes)
+            _labels.check(self, label, classes, may_ignore=False)
 
     def backward(self, bottom, top):
         (p, label), (loss,) = bottom, top

@@ -104,7 +104,8 @@ def test_what_works_in_place_on_the_top_does_no_harm():
         layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" }
         layer { name: "scale" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }
         layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }
-        layer { name: "loss" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 reduction_param { operation: SUMSQ } }
+        layer { name: "loss" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1
+                reduction_param { operation: SUMSQ } }
     """
     diffs = []
     for where in ("y", "x"):

@@ -49,7 +49,8 @@ def test_in_a_net(tmp_path):
     """The file is made by the first pass, not when the net is looked at."""
     path = tmp_path / "out.h5"
     text = f"""
-        layer {{ name: "x" type: "Input" top: "x" top: "l" input_param {{ shape {{ dim: 2 dim: 3 }} shape {{ dim: 2 }} }} }}
+        layer {{ name: "x" type: "Input" top: "x" top: "l"
+                 input_param {{ shape {{ dim: 2 dim: 3 }} shape {{ dim: 2 }} }} }}
         layer {{ name: "out" type: "HDF5Output" bottom: "x" bottom: "l" hdf5_output_param {{ file_name: "{path}" }} }}
     """
     net = lf.Net(lf.schema.parse(text, "NetParameter"), lf.TEST)

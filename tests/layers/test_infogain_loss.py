@@ -114,8 +114,8 @@ def test_a_label_that_is_no_class():
             DataError,
             [(6, 5), (6,)],
             'infogain_loss_param {\nsource: "nowhere.binaryproto" }',
-            ':3:1: layer "loss" (InfogainLoss): source "nowhere.binaryproto": cannot be read: No such file or directory;'
-            " an array (.binaryproto) is wanted.",
+            ':3:1: layer "loss" (InfogainLoss): source "nowhere.binaryproto": cannot be read: No such file or'
+            " directory; an array (.binaryproto) is wanted.",
         ),
     ],
 )

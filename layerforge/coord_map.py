@@ -1,6 +1,6 @@
 """Which part of one blob another one covers: the offset of a Crop between two branches of a fully convolutional net.
 
-A layer maps coordinates of its top to its bottom's by x_bottom = a * x_top + b in each spatial dimension, from the centre
+A layer maps coordinates of its top to its bottom's by x_bottom = a * x_top + b in each spatial dimension: the centre
 of a pixel to that of what it sees. A convolution of kernel k (with its holes), stride s and padding p has a = s and
 b = (k - 1) / 2 - p. Maps compose along a path. Long, Shelhamer and Darrell, "Fully convolutional networks", CVPR 2015.
 

@@ -172,7 +172,7 @@ def _csv(path: str, text: str) -> list[tuple[str, np.ndarray]]:
 
 
 def _window_file(path: str, text: str) -> list[tuple[str, np.ndarray]]:
-    """``# index``, path, channels, height, width, number, and per window: class, overlap, x1, y1, x2, y2, ends included."""
+    """``# index``, path, channels, height, width, number; for each window class, overlap, x1, y1, x2, y2, with ends."""
     lines = text.splitlines()
     found = []
     at = 0

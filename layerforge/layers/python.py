@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import as_caffe
 from ..blob import Dimensions, Shape, View
 from ..errors import DefinitionError, did_you_mean
 from ..layer import Layer
@@ -23,7 +24,7 @@ class Python(Layer):
     ``layerforge.Layer`` and answers ``setup(bottom, top)`` once, ``reshape(bottom, top)`` before each forward,
     ``forward(bottom, top)`` and ``backward(top, propagate_down, bottom)``. ``top[i].reshape(...)`` gives a top its
     shape, in any of the first three. It may use ``self.param_str``, ``self.phase``, and ``self.blobs``, where
-    ``self.blobs.add_blob(2, 3)`` in setup makes a parameter.
+    ``self.blobs.add_blob(2, 3)`` in setup makes a parameter. The module may ``import caffe``.
 
     Bottoms and tops: any number, any shapes; top 0 may be bottom 0. What the class raises reaches the caller as it is.
     The diff of a bottom is 0 until backward writes it. Raises DefinitionError if there is no such module or class.
@@ -35,7 +36,7 @@ class Python(Layer):
     tops = (0, None)
 
     def setup(self, *bottom_shapes):
-        with self.import_path() as folders:
+        with self.import_path() as folders, as_caffe.aliased():
             cls = self.find_class(folders)
             self.user = cls(self.definition, self.phase, self.device, self.dtype, self.seed)
             self.user.params = self.params

@@ -56,7 +56,8 @@ class Graph:
         copied: dict[str, str] = {}  # what an inserted Split makes -> the blob that it copies
         unread: dict[str, None] = {}
         unknown: set[str] = set()  # blobs whose shape a mistake keeps from being known
-        for definition in graph.insert_splits(layers):
+        losses = {kind for kind, cls in layer.registry.items() if cls.loss}
+        for definition in graph.insert_splits(layers, losses):
             message = definition.message
             if message.type == "Split" and message.name not in named:
                 copied.update(dict.fromkeys(message.top, message.bottom[0]))

@@ -6,7 +6,7 @@ splits are kept so that files saved here and there are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -209,10 +209,11 @@ def split_name(blob: str, layer: str, top: int) -> str:
     return f"{blob}_{layer}_{top}_split"
 
 
-def insert_splits(layers: Sequence[schema.Definition]) -> list[schema.Definition]:
+def insert_splits(layers: Sequence[schema.Definition], losses: Container[str] = ()) -> list[schema.Definition]:
     """Gives every reader of a blob a copy of its own, through a Split layer, where more than one reads it.
 
-    A loss weight on a top counts as a reader; the split's first copy then carries it.
+    A loss weight on a top counts as a reader; the split's first copy then carries it, and the layer's own ends. It is
+    0 for the types that are ``losses`` where nothing is said.
     """
     producer: dict[str, tuple[int, int]] = {}
     source: dict[tuple[int, int], tuple[int, int]] = {}  # (layer, bottom) -> (layer, top)
@@ -252,6 +253,8 @@ def insert_splits(layers: Sequence[schema.Definition]) -> list[schema.Definition
             if (i, j) in weights:
                 split.loss_weight.extend([weights[i, j]] + [0.0] * (copies - 1))
                 message.loss_weight[j] = 0.0
+                if not any(message.loss_weight) and message.type not in losses:
+                    message.ClearField("loss_weight")
                 given[i, j] = 1
             result.append(layer.replace(split))
     return result

@@ -44,9 +44,7 @@ def coord_map(fn: Function) -> Map:
         return IDENTITY
     if fn.type_name in _MAPS:
         return _MAPS[fn.type_name](fn)
-    raise UndefinedMapException(
-        f"layers of type {fn.type_name} have no coordinate map: nothing can be aligned across one"
-    )
+    raise UndefinedMapException(f"layers of type {fn.type_name} have no map: nothing can be aligned across one")
 
 
 def _options(fn: Function, field: str) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from layerforge.errors import ShapeError
 def down_and_up(kernel=3, stride=1, pad=0, pool=2, up=2, up_pad=0):
     """A convolution, a pooling, and a deconvolution whose kernel is twice its stride."""
     n = caffe.NetSpec()
-    n.data = L.Input(shape=dict(dim=[2, 1, 100, 100]))
-    n.aux = L.Input(shape=dict(dim=[2, 1, 20, 20]))
+    n.data = L.Input(shape={"dim": [2, 1, 100, 100]})
+    n.aux = L.Input(shape={"dim": [2, 1, 20, 20]})
     n.conv = L.Convolution(n.data, num_output=10, kernel_size=kernel, stride=stride, pad=pad)
     n.pool = L.Pooling(n.conv, pool=P.Pooling.MAX, kernel_size=pool, stride=pool, pad=0)
     twice = (2 * np.asarray(up)).tolist()
@@ -39,12 +39,12 @@ def mapped(**options):
     "options, expected",
     [
         ({}, (1, 1, 0)),
-        (dict(pool=4, up=4), (1, 1, -1)),
-        (dict(pad=7), (1, 1, -7)),  # what is padded must be cropped
-        (dict(up_pad=7), (1, 1, 7)),
-        (dict(pad=7, up_pad=7), (1, 1, 0)),
-        (dict(kernel=5, stride=2, pad=10), (1, 2, -10)),
-        (dict(kernel=1), (1, 1, -1)),
+        ({"pool": 4, "up": 4}, (1, 1, -1)),
+        ({"pad": 7}, (1, 1, -7)),  # what is padded must be cropped
+        ({"up_pad": 7}, (1, 1, 7)),
+        ({"pad": 7, "up_pad": 7}, (1, 1, 0)),
+        ({"kernel": 5, "stride": 2, "pad": 10}, (1, 2, -10)),
+        ({"kernel": 1}, (1, 1, -1)),
     ],
 )
 def test_down_and_up(options, expected):
@@ -55,8 +55,8 @@ def test_each_side_by_itself():
     axis, a, b = mapped(kernel=[3, 5], stride=[1, 2], pad=[0, 10])
     assert (axis, a.tolist(), b.tolist()) == (1, [1, 2], [0, -10])
     n = caffe.NetSpec()
-    n.data = L.Input(shape=dict(dim=[2, 1, 100, 100]))
-    options = dict(kernel_h=3, kernel_w=5, stride_w=2, pad_w=10)
+    n.data = L.Input(shape={"dim": [2, 1, 100, 100]})
+    options = {"kernel_h": 3, "kernel_w": 5, "stride_w": 2, "pad_w": 10}
     n.conv = L.Convolution(n.data, convolution_param=dict(num_output=1, **options))
     axis, a, b = coord_map_from_to(n.conv, n.data)
     assert (axis, a.tolist(), b.tolist()) == (1, [1, 2], [1, -8])
@@ -64,7 +64,7 @@ def test_each_side_by_itself():
 
 def test_three_dimensions():
     n = caffe.NetSpec()
-    n.data = L.Input(shape=dict(dim=[2, 3, 100, 100, 100]))
+    n.data = L.Input(shape={"dim": [2, 3, 100, 100, 100]})
     n.conv = L.Convolution(n.data, num_output=10, kernel_size=[3, 3, 3], stride=[1, 1, 1], pad=[0, 1, 2])
     n.pool = L.Pooling(n.conv, kernel_size=2, stride=2)
     n.deconv = L.Deconvolution(n.pool, num_output=10, kernel_size=4, stride=2)
@@ -125,16 +125,16 @@ def test_maps_of_one_kind():
     assert compose((1, 2, 3), (None, 1, 0)) == compose((None, 1, 0), (1, 2, 3)) == (1, 2, 3)
     assert compose((1, 2, 3), (1, 5, 7)) == (1, 10, 17)
     assert compose((1, 2, 3), inverse((1, 2, 3))) == (1, 1, 0)
-    with pytest.raises(AxisMismatchException, match="^coordinate maps of axes 1 and 2 cannot be composed$"):
+    with pytest.raises(AxisMismatchException, match=r"^coordinate maps of axes 1 and 2 cannot be composed$"):
         compose((1, 2, 3), (2, 1, 0))
 
 
 @pytest.mark.parametrize(
     "options, text",
     [
-        (dict(pool=3), "the tops differ in scale, by a factor of 1.5: resize one of them first"),
-        (dict(up_pad=10), "the tops are aligned by an offset of -10: pad the first one more"),
-        (dict(kernel=4, pad=3), "the tops are aligned by an offset of 2.5, which is not whole: change a pad"),
+        ({"pool": 3}, "the tops differ in scale, by a factor of 1.5: resize one of them first"),
+        ({"up_pad": 10}, "the tops are aligned by an offset of -10: pad the first one more"),
+        ({"kernel": 4, "pad": 3}, "the tops are aligned by an offset of 2.5, which is not whole: change a pad"),
     ],
 )
 def test_crops_that_do_not_fit(options, text):

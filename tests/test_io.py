@@ -19,11 +19,11 @@ def blob(**fields):
     "proto, expected",
     [
         (blob(data=range(6), num=1, channels=2, height=3, width=1), np.arange(6).reshape(1, 2, 3, 1)),
-        (blob(data=range(6), shape=dict(dim=[2, 3])), np.arange(6).reshape(2, 3)),
-        (blob(data=[7], shape=dict(dim=[])), np.array(7)),
+        (blob(data=range(6), shape={"dim": [2, 3]}), np.arange(6).reshape(2, 3)),
+        (blob(data=[7], shape={"dim": []}), np.array(7)),
         (blob(data=[7]), np.array(7)),
-        (blob(double_data=[0.1, 0.2], shape=dict(dim=[2])), np.array([0.1, 0.2])),
-        (blob(shape=dict(dim=[0, 3])), np.zeros((0, 3))),
+        (blob(double_data=[0.1, 0.2], shape={"dim": [2]}), np.array([0.1, 0.2])),
+        (blob(shape={"dim": [0, 3]}), np.zeros((0, 3))),
     ],
 )
 def test_blobproto_to_array(proto, expected):
@@ -33,9 +33,9 @@ def test_blobproto_to_array(proto, expected):
 
 
 def test_blobproto_to_array_of_diffs():
-    proto = blob(data=[1, 2], diff=[3, 4], shape=dict(dim=[2]))
+    proto = blob(data=[1, 2], diff=[3, 4], shape={"dim": [2]})
     assert io.blobproto_to_array(proto, return_diff=True).tolist() == [3, 4]
-    proto = blob(double_data=[1, 2], double_diff=[0.1, 4], shape=dict(dim=[2]))
+    proto = blob(double_data=[1, 2], double_diff=[0.1, 4], shape={"dim": [2]})
     assert io.blobproto_to_array(proto, True).tolist() == [0.1, 4]
 
 

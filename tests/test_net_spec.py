@@ -38,14 +38,14 @@ def parsed(text):
 
 
 def lenet():
-    xavier = dict(type="xavier")
+    xavier = {"type": "xavier"}
     n = caffe.NetSpec()
-    n.data, n.label = L.DummyData(shape=[dict(dim=[64, 1, 28, 28]), dict(dim=[64])], ntop=2)
+    n.data, n.label = L.DummyData(shape=[{"dim": [64, 1, 28, 28]}, {"dim": [64]}], ntop=2)
     n.conv1 = L.Convolution(n.data, kernel_size=5, num_output=20, weight_filler=xavier)
     n.pool1 = L.Pooling(n.conv1, kernel_size=2, stride=2, pool=P.Pooling.MAX)
     n.conv2 = L.Convolution(n.pool1, kernel_size=5, num_output=50, weight_filler=xavier)
     n.pool2 = L.Pooling(n.conv2, kernel_size=2, stride=2, pool=P.Pooling.MAX)
-    rates = [dict(lr_mult=1), dict(lr_mult=2)]
+    rates = [{"lr_mult": 1}, {"lr_mult": 2}]
     n.ip1 = L.InnerProduct(n.pool2, num_output=500, weight_filler=xavier, param=rates)
     n.relu1 = L.ReLU(n.ip1, in_place=True)
     n.ip2 = L.InnerProduct(n.relu1, num_output=10, weight_filler=xavier)
@@ -66,7 +66,7 @@ def test_it_is_text_that_a_net_reads(tmp_path):
 
 
 def test_names_are_made_where_none_are_given():
-    data = L.Input(shape=dict(dim=[2, 1, 5, 5]))
+    data = L.Input(shape={"dim": [2, 1, 5, 5]})
     made = to_proto(L.ReLU(L.Convolution(L.ReLU(data), num_output=1, kernel_size=1)))
     assert [(layer.name, *layer.bottom, *layer.top) for layer in made.layer] == [
         ("Input1", "Input1"),
@@ -79,7 +79,7 @@ def test_names_are_made_where_none_are_given():
 
 def test_a_layer_is_written_once_however_many_read_it():
     n = caffe.NetSpec()
-    data = L.Input(shape=dict(dim=[2]))
+    data = L.Input(shape={"dim": [2]})
     n.a = L.ReLU(data)
     n.b = L.Eltwise(n.a, data, data)
     assert [layer.name for layer in n.to_proto().layer] == ["Input1", "a", "b"]
@@ -87,7 +87,7 @@ def test_a_layer_is_written_once_however_many_read_it():
 
 
 def test_a_thousand_layers():
-    top = L.Input(shape=dict(dim=[1]))
+    top = L.Input(shape={"dim": [1]})
     for _ in range(3000):
         top = L.ReLU(top)
     assert to_proto(top).layer[-1].name == "ReLU3000"
@@ -95,7 +95,7 @@ def test_a_thousand_layers():
 
 def test_no_tops():
     n = caffe.NetSpec()
-    n.data = L.Input(shape=dict(dim=[3]))
+    n.data = L.Input(shape={"dim": [3]})
     n.quiet = L.Silence(n.data, ntop=0)
     n["again"] = L.Silence(n.data, n.data, ntop=0)
     assert n.to_proto() == parsed("""
@@ -110,7 +110,7 @@ def test_no_tops():
 def test_options():
     """What a type does not have itself is the layer's; dicts, messages, numpy's numbers and names of enumerators."""
     filler = schema.message("FillerParameter")(type="msra")
-    data = L.Input(shape=dict(dim=np.array([1, 3, 8, 8])))
+    data = L.Input(shape={"dim": np.array([1, 3, 8, 8])})
     top = L.Convolution(
         data,
         name="first",
@@ -119,8 +119,8 @@ def test_options():
         pad=(1, 2),
         weight_filler=filler,
         engine="CAFFE",
-        param=dict(name="w", lr_mult=np.float32(0.5)),
-        include=dict(phase="TEST", stage=["a", "b"]),
+        param={"name": "w", "lr_mult": np.float32(0.5)},
+        include={"phase": "TEST", "stage": ["a", "b"]},
         loss_weight=2,
         propagate_down=[False],
     )
@@ -137,15 +137,15 @@ def test_options():
 
 
 @pytest.mark.parametrize(
-    "options", [dict(convolution_param=dict(num_output=2, kernel_size=4)), dict(num_output=2, kernel_size=4)]
+    "options", [{"convolution_param": {"num_output": 2, "kernel_size": 4}}, {"num_output": 2, "kernel_size": 4}]
 )
 def test_options_that_two_types_share(options):
-    made = L.Deconvolution(L.Input(shape=dict(dim=[1, 1, 4, 4])), **options).to_proto().layer[1]
+    made = L.Deconvolution(L.Input(shape={"dim": [1, 1, 4, 4]}), **options).to_proto().layer[1]
     assert (made.convolution_param.num_output, list(made.convolution_param.kernel_size)) == (2, [4])
 
 
 def test_python_layer():
-    made = L.Python(python_param=dict(module="mine", layer="Mine", param_str="{}"), ntop=2)[0].to_proto().layer[0]
+    made = L.Python(python_param={"module": "mine", "layer": "Mine", "param_str": "{}"}, ntop=2)[0].to_proto().layer[0]
     assert (made.type, list(made.top), made.python_param.layer) == ("Python", ["Python1", "Python2"], "Mine")
 
 
@@ -155,7 +155,7 @@ def test_an_empty_message_is_there():
 
 def test_a_spec_is_a_dictionary_of_its_tops():
     n = caffe.NetSpec()
-    n["conv/a"] = L.Input(shape=dict(dim=[1]))
+    n["conv/a"] = L.Input(shape={"dim": [1]})
     assert n["conv/a"] is getattr(n, "conv/a")
     assert list(n) == ["conv/a"] and "conv/a" in n and "b" not in n
     assert list(copy.copy(n)) == ["conv/a"]
@@ -170,14 +170,14 @@ def test_parameters_are_enumerators():
 
 
 def layer_types(namespace):
-    return [namespace.Input(shape=dict(dim=[1])).fn.type_name, namespace.ReLU().fn.type_name]
+    return [namespace.Input(shape={"dim": [1]}).fn.type_name, namespace.ReLU().fn.type_name]
 
 
 def test_lower_case_names_are_modules():
     from layerforge.layers import relu
 
     assert relu.ReLU.type == "ReLU"
-    with pytest.raises(AttributeError, match="^module 'layerforge.layers' has no attribute 'relo'$"):
+    with pytest.raises(AttributeError, match=r"^module 'layerforge.layers' has no attribute 'relo'$"):
         _ = L.relo
 
 
@@ -206,7 +206,7 @@ def test_inputs_that_are_no_tops(given, text):
             ' Did you mean "num_output"?',
         ),
         (
-            lambda: L.Convolution(weight_filler=dict(kind="msra")),
+            lambda: L.Convolution(weight_filler={"kind": "msra"}),
             'layer "Convolution1" (Convolution): "kind" is no field of FillerParameter.',
         ),
         (
@@ -244,7 +244,7 @@ def test_tops_that_are_not_there():
     with pytest.raises(AttributeError) as error:
         n.conv2  # noqa: B018
     assert str(error.value) == 'this net has no top "conv2". Did you mean "conv1"?'
-    with pytest.raises(AttributeError, match="^there is no message NothingParameter$"):
+    with pytest.raises(AttributeError, match=r"^there is no message NothingParameter$"):
         _ = P.Nothing
     with pytest.raises(AttributeError):
         del n.conv2

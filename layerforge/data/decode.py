@@ -30,14 +30,14 @@ class Image:
         return channels, height, width
 
 
-def decode(datum: Datum, color: bool | None = None) -> Image:
+def decode(datum: Datum, color: bool | None = None, size: tuple[int, int] | None = None) -> Image:
     """The image of a record. Raises BadRecord, without a place, where the bytes are none.
 
-    ``color`` concerns encoded records only: True makes three channels of any of them, False one, None leaves them as
-    they are.
+    Both options concern encoded records only. ``color``: True makes three channels of any of them, False one, None
+    leaves them as they are. ``size``: the (height, width) that they are resized to, bilinearly.
     """
     if datum.encoded:
-        return _decode_file(datum, color)
+        return _decode_file(datum, color, size)
     shape = (datum.channels, datum.height, datum.width)
     count = datum.channels * datum.height * datum.width
     if not count:
@@ -52,7 +52,7 @@ def decode(datum: Datum, color: bool | None = None) -> Image:
     return Image(np.asarray(datum.float_data, np.float32).reshape(shape), False)
 
 
-def _decode_file(datum: Datum, color: bool | None) -> Image:
+def _decode_file(datum: Datum, color: bool | None, size: tuple[int, int] | None) -> Image:
     import cv2
 
     mode = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}[color]
@@ -66,4 +66,6 @@ def _decode_file(datum: Datum, color: bool | None) -> Image:
         raise BadRecord(f"its {len(datum.data)} bytes cannot be decoded as an image")
     if pixels.dtype != np.uint8:
         raise BadRecord(f"it is an image of {pixels.dtype}; images with 8 bits per channel are wanted")
+    if size is not None and pixels.shape[:2] != size:
+        pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return Image(pixels if pixels.ndim == 3 else pixels[:, :, None], True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 import weakref
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -146,25 +144,6 @@ class _Keys:
 
     def __getitem__(self, position: int) -> bytes:
         return self.text[self.ends[position - 1] if position else 0 : self.ends[position]]
-
-
-def write_lmdb(path: str | os.PathLike[str], records: Iterable[tuple[bytes, bytes]], most_bytes: int = 1 << 30) -> None:
-    """Makes a new LMDB of pairs of key and value, given in the order of their keys.
-
-    ``most_bytes`` bounds its size; a sparse file costs only what is written. Raises OSError or lmdb.Error where it
-    cannot be written.
-    """
-    import lmdb
-
-    environment = lmdb.open(os.fspath(path), map_size=most_bytes, sync=False, metasync=False)
-    try:
-        with environment.begin(write=True) as transaction:
-            for key, value in records:
-                transaction.put(key, value, append=True)
-        environment.sync(True)
-    finally:
-        environment.close()
-    (Path(path) / "lock.mdb").unlink(missing_ok=True)
 
 
 def _check_file(uri: str, path: Path) -> None:

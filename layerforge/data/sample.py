@@ -23,7 +23,7 @@ import numpy as np
 from ..datum import Datum, datum_bytes
 from ..errors import DataError, did_you_mean
 from . import sample_digits, sample_shapes
-from .lmdb_source import write_lmdb
+from .lmdb_writer import write_lmdb
 from .loader import cores
 
 SCHEME = "sample://"
@@ -155,9 +155,8 @@ def only_one(path: Path) -> Iterator[None]:
 
 def write(sample: Sample, uri: str, part: Path, target: Path) -> None:
     """Draws a data set into a new LMDB at ``part``."""
-    most = sample.size * sample.size * 3 + 8192  # bytes of a record, at the very most
     with contextlib.closing(draw_all(sample)) as records:
-        write_lmdb(part, progress(records, sample.count, uri, target), sample.count * most + (1 << 24))
+        write_lmdb(part, progress(records, sample.count, uri, target))
 
 
 def draw_all(sample: Sample) -> Generator[tuple[bytes, bytes], None, None]:

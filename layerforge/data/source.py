@@ -65,12 +65,13 @@ def open_source(
     cache: str | os.PathLike[str] | None = None,
     readahead: bool = True,
 ) -> Source:
-    """Opens what ``data_param.source`` names: an LMDB, by its folder or its file, or ``sample://...``.
+    """Opens what ``data_param.source`` names: an LMDB, by its folder or its file, a LevelDB, or ``sample://...``.
 
     The folder's content decides, not ``backend``, whose default in Caffe is LEVELDB although nobody makes them today.
     ``readahead`` suits reading in order; switch it off for reading a large database in a random order. ``cache`` is
     where sample data goes, see `sample.cache_folder`. Raises DataError where there is nothing that can be read.
     """
+    from .leveldb_source import LevelDbSource
     from .lmdb_source import LmdbSource
     from .sample_source import SCHEME, SampleSource
 
@@ -92,9 +93,9 @@ def open_source(
         )
     if path.is_dir() and not (path / LMDB).exists():
         if (path / LEVELDB).exists():
-            raise DataError(
-                f'source "{uri}" is a LevelDB, which cannot be read here. '
-                "Make an LMDB of it, for example with convert_imageset --backend=lmdb"
-            )
-        raise DataError(f'source "{uri}" is a folder without a database: it holds no {LMDB}')
+            return LevelDbSource(uri)
+        raise DataError(
+            f'source "{uri}" is a folder without a database: it holds neither {LMDB}, as an LMDB does, '
+            f"nor {LEVELDB}, as a LevelDB does"
+        )
     return LmdbSource(uri, readahead=readahead)

@@ -23,7 +23,7 @@ class Transformer:
     The crop (``crop_size``, or ``crop_h`` and ``crop_w``) lies anywhere in phase TRAIN, in the middle in phase TEST;
     ``mirror`` turns every second image left to right by chance, in both phases as in Caffe. The mean is an image
     (``mean_file``), of which each pixel loses its own, or ``mean_value``, one or one for each channel. ``force_color``
-    and ``force_gray`` concern encoded records.
+    and ``force_gray`` concern encoded records, and so does ``size``: (height, width) that they are resized to first.
 
     What is random follows from (seed, stream, index): the same for a record whatever thread works on it. Raises
     DefinitionError for options that exclude each other.
@@ -38,6 +38,7 @@ class Transformer:
         if options.force_color and options.force_gray:
             raise DefinitionError("force_color and force_gray exclude each other: write one of them")
         self.color: bool | None = True if options.force_color else False if options.force_gray else None
+        self.size: tuple[int, int] | None = None
         if options.mean_file and options.mean_value:
             raise DefinitionError("mean_file and mean_value exclude each other: write one of them")
         self.mean_file: str = options.mean_file
@@ -48,7 +49,7 @@ class Transformer:
 
     def decode(self, datum: Datum) -> Image:
         """The record's image, in colour or grey as the options say."""
-        return decode(datum, self.color)
+        return decode(datum, self.color, self.size)
 
     def output_shape(self, image: Image | Datum) -> tuple[int, int, int]:
         """(C, H, W) of what becomes of a record. Raises ShapeError where the options do not fit it."""

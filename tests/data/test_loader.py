@@ -11,7 +11,7 @@ import pytest
 
 from layerforge import TRAIN, schema
 from layerforge.data import Loader, Source, Transformer, open_source
-from layerforge.data.lmdb_source import write_lmdb
+from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.datum import Datum, datum_bytes
 from layerforge.errors import DataError, ShapeError
 

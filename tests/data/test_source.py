@@ -4,7 +4,8 @@ import lmdb
 import pytest
 
 from layerforge.data import open_source
-from layerforge.data.lmdb_source import LmdbSource, write_lmdb
+from layerforge.data.lmdb_source import LmdbSource
+from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.data.source import BadRecord
 from layerforge.datum import Datum, datum_bytes
 from layerforge.errors import DataError
@@ -123,16 +124,9 @@ def test_an_unknown_kind_of_source():
 def test_a_folder_without_a_database(tmp_path):
     with pytest.raises(DataError) as error:
         open_source(tmp_path)
-    assert str(error.value) == f'source "{tmp_path}" is a folder without a database: it holds no data.mdb'
-
-
-def test_a_leveldb(tmp_path):
-    (tmp_path / "CURRENT").write_text("MANIFEST-000004\n")
-    with pytest.raises(DataError) as error:
-        open_source(tmp_path, backend=0)
     assert str(error.value) == (
-        f'source "{tmp_path}" is a LevelDB, which cannot be read here. '
-        "Make an LMDB of it, for example with convert_imageset --backend=lmdb"
+        f'source "{tmp_path}" is a folder without a database: it holds neither data.mdb, as an LMDB does, '
+        "nor CURRENT, as a LevelDB does"
     )
 
 

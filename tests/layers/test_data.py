@@ -9,7 +9,7 @@ import pytest
 
 import layerforge as lf
 from layerforge import wire
-from layerforge.data.lmdb_source import write_lmdb
+from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.datum import Datum, datum_bytes
 from layerforge.errors import DataError, DefinitionError, ShapeError
 from layerforge.testing import Bench

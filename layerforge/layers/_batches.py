@@ -1,0 +1,96 @@
+"""What layers share that take their batches from a loader."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..blob import Shape, View
+from ..data import Transformer
+from ..data.loader import Ahead
+from ..data.shuffle import SALT
+from ..errors import DataError, DefinitionError, ShapeError
+from ..random import philox
+
+if TYPE_CHECKING:
+    from ..layer import Layer as Base
+else:
+    Base = object
+
+
+class Batches(Base):
+    """The part of a data layer that does not depend on its source, mixed into a Layer.
+
+    A layer makes ``loader`` in its setup, and ``source`` if it has one to close. Its tops are the batches and, if
+    there is a second one, their labels.
+    """
+
+    bottoms = 0
+    tops = (1, 2)
+    differentiable = False
+
+    loader: Ahead[Any]
+    source: Any = None
+
+    def require_batch_size(self) -> None:
+        if not self.options.batch_size:
+            raise DefinitionError(f"{self.title}: batch_size must be at least 1", self.place("batch_size"))
+
+    def transformer(self) -> Transformer:
+        """What ``transform_param`` says."""
+        with self.explained("transform_param"):
+            return Transformer(self.param.transform_param, self.phase, self.seed, self.stream)
+
+    def first(self) -> int:
+        """The record to start with: chance decides below rand_skip."""
+        most = getattr(self.options, "rand_skip", 0)
+        if not most:
+            return 0
+        return int(philox(self.seed, (self.stream ^ SALT) & 0xFFFFFFFF, 2**63, 1)[0]) * most >> 32
+
+    def top_shapes(self, *bottom_shapes: Shape) -> Sequence[Shape]:
+        work = self.loader.work
+        with self.explained():
+            shape = self.loader.peek_shape() if self.dynamic else self.loader.shape
+        return [(work.batch_size, *shape), (work.batch_size, *work.label_shape)][: len(self.param.top)]
+
+    def forward(self, bottom: Sequence[View], top: Sequence[View]) -> None:
+        with self.explained():
+            batch = self.loader.next()
+        self.require(
+            batch.data.shape == top[0].shape,
+            f'top "{top[0].name}" is {top[0].shape}, but a batch is {batch.data.shape}: only inputs can be reshaped',
+            "top",
+        )
+        for y, values in zip(top, batch, strict=False):
+            self.device.from_numpy(y.data, values)
+        self.loader.release()
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long the net has waited for its batches, in all."""
+        return self.loader.wait_seconds
+
+    def data_state(self) -> dict[str, Any]:
+        return {"position": self.loader.position}
+
+    def set_data_state(self, state: dict[str, Any]) -> None:
+        self.loader.seek(state["position"], self.seed)
+
+    def skip(self, passes: int) -> None:
+        self.loader.seek(self.first() + passes * self.loader.work.batch_size, self.seed)
+
+    def close(self) -> None:
+        self.loader.close()
+        if self.source is not None:
+            self.source.close()
+
+    @contextlib.contextmanager
+    def explained(self, field: str = "") -> Iterator[None]:
+        """Puts this layer and the line of the field in front of what a source or a transformer says."""
+        try:
+            yield
+        except (DataError, DefinitionError, ShapeError) as error:
+            told = field or ("source" if isinstance(error, DataError) else "transform_param")
+            raise self.error(error.message, told, kind=type(error)) from error

@@ -7,6 +7,7 @@ A layer is a subclass of `Layer` in a file of its own. Defining the class regist
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import zlib
@@ -18,6 +19,8 @@ import numpy as np
 from . import schema
 from .blob import Parameter, Shape, View
 from .errors import DefinitionError, LayerForgeError, Place, ShapeError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 TRAIN, TEST = 0, 1
 
@@ -57,7 +60,7 @@ class Layer:
             return
         if dataclasses.is_dataclass(cls.__dict__.get("Options")):
             schema.add_options(options_field(cls), cls.Options, getattr(cls.Options, "number", None))
-        registry[cls.type] = cls
+        add_to_registry(cls)
 
     @classmethod
     def is_pycaffe(cls) -> bool:
@@ -193,6 +196,24 @@ class Layer:
         return f"<{self.title}>"
 
 
+def add_to_registry(cls: type[Layer]) -> None:
+    """Makes a class that of its type. A user's class takes the place of ours, whichever is defined first."""
+    ours = f"{__package__}.layers."
+    old = registry.get(cls.type)
+    if old is not None and old.__module__ != cls.__module__:
+        new, old = (old, cls) if cls.__module__.startswith(ours) else (cls, old)
+        log.warning(
+            'Layer type "%s" is %s.%s, in place of %s.%s',
+            cls.type,
+            new.__module__,
+            new.__qualname__,
+            old.__module__,
+            old.__qualname__,
+        )
+        cls = new
+    registry[cls.type] = cls
+
+
 class ParameterList(list[Parameter]):
     """A layer's parameters in the order of a caffemodel: what pycaffe calls a BlobVec."""
 
@@ -225,11 +246,7 @@ def choose_seed(seed: int | None) -> int:
 
 
 def options_field(cls: type[Layer]) -> str:
-    """The field of LayerParameter that holds a type's options, or "" where it has none.
-
-    >>> options_field(registry["InnerProduct"])  # doctest: +SKIP
-    'inner_product_param'
-    """
+    """The field of LayerParameter that holds a type's options: inner_product_param; "" where there is none."""
     options = cls.Options
     if isinstance(options, str):
         return options
@@ -278,7 +295,6 @@ def load_layers() -> None:
     global _loaded
     if _loaded:
         return
-    _loaded = True
     import importlib
     import pkgutil
 
@@ -286,6 +302,7 @@ def load_layers() -> None:
 
     for module in pkgutil.iter_modules(layers.__path__):
         importlib.import_module(f"{layers.__name__}.{module.name}")
+    _loaded = True
 
 
 def count(shape: Sequence[int], start: int = 0, end: int | None = None) -> int:

@@ -91,15 +91,17 @@ class Graph:
         shapes = [shape_of(shape) for shape in made.top_shapes(*made.bottom_shapes)]
         names = [*message.top, *(AUTOMATIC for _ in range(len(message.top), _least(cls.tops)))]
         if len(shapes) != len(names):
-            raise made.error(f"top_shapes of its class gives {len(shapes)} shapes for {len(names)} tops")
+            raise made.error(
+                f"top_shapes of its class gives {_number(len(shapes), 'shape')} for {_number(len(names), 'top')}"
+            )
         top = tuple(
             self._top(made, i, name, shape, bottom) for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
         )
         weights = list(message.loss_weight)
         if weights and len(weights) != len(top):
             raise DefinitionError(
-                f"{made.title}: loss_weight is given {len(weights)} times for {_number(len(top), 'top')}: give one for"
-                " each, or none",
+                f"{made.title}: loss_weight is given {_times(len(weights))} for {_number(len(top), 'top')}: give one"
+                " for each, or none",
                 definition.place("loss_weight"),
             )
         return Node(made, bottom, top, weights or [float(cls.loss and i == 0) for i in range(len(top))])
@@ -132,7 +134,7 @@ class Graph:
             if len(specs) > len(made.params):
                 problems.add(
                     DefinitionError(
-                        f"{made.title}: param is given {len(specs)} times, but it has"
+                        f"{made.title}: param is given {_times(len(specs))}, but it has"
                         f" {_number(len(made.params), 'parameter')}",
                         made.definition.place("param", len(made.params)),
                     )
@@ -165,7 +167,7 @@ class Graph:
             if down and len(down) != len(node.bottom):
                 problems.add(
                     DefinitionError(
-                        f"{made.title}: propagate_down is given {len(down)} times for"
+                        f"{made.title}: propagate_down is given {_times(len(down))} for"
                         f" {_number(len(node.bottom), 'bottom')}: give one for each, or none",
                         made.definition.place("propagate_down"),
                     )
@@ -290,7 +292,11 @@ def _least(counts: Any) -> int:
 
 
 def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _order(error: LayerForgeError) -> tuple[int, int]:

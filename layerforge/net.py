@@ -320,6 +320,17 @@ class Net:
         """As `forward_all`, forward and backward: inputs and output diffs by name. Returns outputs, and diffs."""
         return batches.forward_backward_all(self, list(blobs or ()), list(diffs or ()), inputs)
 
+    def set_input_arrays(self, data: Any, labels: Any = None) -> None:
+        """Hands arrays to the net's MemoryData layer, without a copy: data (N, C, H, W), and N labels.
+
+        Raises DefinitionError for a net without such a layer, ShapeError and DataError for arrays that do not fit.
+        """
+        for node in self.nodes:
+            if hasattr(node.layer, "set_input_arrays"):
+                node.layer.set_input_arrays(data, labels)
+                return
+        raise DefinitionError("this net has no MemoryData layer, so it takes no input arrays. Set its input blobs")
+
     def _names(self, outputs: Iterable[str], wanted: Iterable[str] | None) -> list[str]:
         names = list(dict.fromkeys([*outputs, *(wanted or ())]))
         for name in names:

@@ -23,6 +23,21 @@ VERBS = {
     "check": "tell every mistake in a net or a solver, without running it",
     "summary": "tell the shapes, parameters, work and memory of a net",
     "device_query": "tell what there is to compute on",
+    "upgrade": "write an old net or solver as one of today",
+    "draw": "draw a net as Graphviz dot, SVG, PNG or PDF",
+    "classify": "tell the classes of images",
+    "detect": "score windows of images",
+    "parse_log": "write what a training log says as CSV",
+    "plot": "draw training logs as charts",
+}
+
+#: Caffe's other names for some of them.
+ALIASES = {
+    "upgrade_net_proto_text": "upgrade",
+    "upgrade_net_proto_binary": "upgrade",
+    "upgrade_solver_proto_text": "upgrade",
+    "draw_net": "draw",
+    "plot_training_log": "plot",
 }
 
 HELP = f"""usage: layerforge COMMAND [flags]
@@ -105,8 +120,8 @@ def split(argv: list[str]) -> tuple[str | None, list[str]]:
     takes_value = False
     for i, word in enumerate(argv):
         name = word.replace("-", "_") if i == 0 else word
-        if not takes_value and name in VERBS:
-            return name, argv[:i] + argv[i + 1 :]
+        if not takes_value and (name in VERBS or name in ALIASES):
+            return ALIASES.get(name, name), argv[:i] + argv[i + 1 :]
         match = flags.FLAG.fullmatch(word)
         takes_value = match is not None and not match[2] and match[1].removeprefix("no") not in SWITCHES
     return None, argv

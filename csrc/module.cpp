@@ -14,6 +14,9 @@ namespace py = pybind11;
 
 void define_checksum(py::module_& m);     // checksum.cpp
 void define_convolution(py::module_& m);  // cpu/convolution.cpp
+#ifdef LAYERFORGE_ONEDNN
+void define_onednn(py::module_& m);  // cpu/onednn_convolution.cpp
+#endif
 
 // ------------------------------------------------------------------------------------------------------------ kernels
 
@@ -47,6 +50,7 @@ static void adopt_tuned() {
                                ".h has no such kernel");
     Kernel& kernel = found->second;
     for (int type : {FLOAT, DOUBLE}) {
+      if (!kernel.typed && type == DOUBLE) continue;
       if (tuned->kinds[type] != kernel.variant[type][WIDE].kinds)
         throw std::runtime_error("CPU_KERNEL(" + tuned->name + ") in cpu/" + family +
                                  ".cpp: its arguments differ from those in kernels/" + family + ".h");
@@ -360,4 +364,7 @@ PYBIND11_MODULE(_csrc, m) {
   define_blas(m);
   define_convolution(m);
   define_checksum(m);
+#ifdef LAYERFORGE_ONEDNN
+  define_onednn(m);
+#endif
 }

@@ -43,6 +43,10 @@ struct Tuned {
   static Tuned tuned_##name(__FILE__, #name, Whole<&name<float>>::run, Whole<&name<float>>::kinds(), \
                             Whole<&name<double>>::run, Whole<&name<double>>::kinds());
 
+// The same for a kernel that is no template.
+#define CPU_KERNEL_WITHOUT_TYPE(name) \
+  static Tuned tuned_##name(__FILE__, #name, Whole<&name>::run, Whole<&name>::kinds(), nullptr, {});
+
 // body(begin, end, share) for even shares of 0 ... count - 1, one for each thread. Shares are contiguous, and the same
 // for the same count and number of threads, even if the system grants fewer. Fewer shares when there is less to do;
 // inside a parallel region, only one.

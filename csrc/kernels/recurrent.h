@@ -16,12 +16,6 @@ KERNEL void continue_state(index_t i, const T* h, const T* cont, T* y, index_t h
   y[i] = c == 0 ? T(0) : c * h[i];
 }
 
-// h = tanh(x). h may be x.
-template <class T>
-KERNEL void rnn_forward(index_t i, const T* x, T* h) {
-  h[i] = tanh(x[i]);
-}
-
 // dx = (dy + dh) * (1 - h^2); dy or dh may be null.
 template <class T>
 KERNEL void rnn_backward(index_t i, const T* h, const T* dy, const T* dh, T* dx) {

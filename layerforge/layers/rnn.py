@@ -47,7 +47,7 @@ class RNN(Recurrent):
 
     def step_forward(self, t, cont, y):
         h = self.state["input"][t]
-        K.rnn_forward(h, h)
+        A.tanh_forward(h, h)
         return h
 
     def rows(self, array):

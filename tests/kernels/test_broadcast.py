@@ -26,7 +26,7 @@ def test_tuned_equals_portable(dtype, outer, size, inner):
         "spread_signs": [(x, rows, ..., inner, 1.5)],
         "spread_products": [(x, rows, ..., inner, 1.5)],
     }
-    assert sorted(calls) == sorted(K.tuned())
+    assert sorted([*calls, "sum_columns"]) == sorted(K.tuned())
     for name, variants in calls.items():
         for arguments in variants:
             results = []
@@ -35,3 +35,17 @@ def test_tuned_equals_portable(dtype, outer, size, inner):
                 getattr(kernels, name)(*[y if a is ... else a for a in arguments])
                 results.append(y)
             assert np.array_equal(*results), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("outer, size", [(1, 1), (7, 64), (8, 65), (100, 130), (9, 7), (0, 5), (5, 0)])
+@pytest.mark.parametrize("add", [False, True])
+def test_columns(dtype, outer, size, add):
+    rows = np.random.default_rng(0).standard_normal((outer, size)).astype(dtype)
+    results = []
+    for kernels in (K, K.portable):
+        y = np.full(size, 3, dtype)
+        kernels.sum_columns(rows, y, outer, size, add)
+        results.append(y)
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_allclose(results[0], rows.sum(0) + 3 * add, rtol=1e-4, atol=1e-5)

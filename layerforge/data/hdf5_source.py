@@ -96,14 +96,25 @@ class Hdf5Source:
         """Copies rows into arrays (count, ...), one for each name: those of running number ``position`` and after."""
         done, count = 0, len(out[0])
         while done < count:
-            epoch, offset = divmod(position + done, len(self))
-            for number in self._files_of(epoch):
-                if offset < self.rows[number]:
-                    break
-                offset -= self.rows[number]
+            epoch, number, offset = self._find(position + done)
             taken = min(count - done, self.rows[number] - offset)
             self._copy(epoch, number, offset, [array[done : done + taken] for array in out])
             done += taken
+
+    def _find(self, position: int) -> tuple[int, int, int]:
+        """Epoch, file and offset in the file's order of a running number."""
+        epoch, offset = divmod(position, len(self))
+        for number in self._files_of(epoch):
+            if offset < self.rows[number]:
+                break
+            offset -= self.rows[number]
+        return epoch, number, offset
+
+    def describe(self, position: int) -> str:
+        """How messages name a row: ``source "files.txt": row 5 of part0.h5``."""
+        epoch, number, offset = self._find(position)
+        row = int(self._order(epoch, number + 1, self.rows[number])[offset]) if self.shuffle else offset
+        return f'source "{self.uri}": row {row} of {self.files[number]}'
 
     def reseed(self, seed: int) -> None:
         """Changes the orders of all epochs to those of another seed."""

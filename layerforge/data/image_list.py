@@ -71,6 +71,8 @@ def read_list(uri: str, root: str = "") -> Listed:
     labels = np.empty((len(texts), count))
     for i, text in enumerate(texts):
         path, *numbers = text.rsplit(None, count)
+        if len(numbers) != count:
+            raise _wrong(uri, int(lines[i]), text, count)
         try:
             labels[i] = [float(number) for number in numbers]
         except ValueError:

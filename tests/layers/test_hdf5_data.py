@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge.errors import DataError, DefinitionError
+from layerforge.errors import DataError, DefinitionError, ShapeError
 from layerforge.testing import Bench
 
 
@@ -109,11 +109,101 @@ def test_no_batch_size():
     assert str(error.value) == '<text>:2:1: layer "data" (HDF5Data): batch_size must be at least 1'
 
 
+# transform_param
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """Two files of 4 and 3 images (2, 5, 6): pixel c, y, x of image i is 1000 i + 100 c + 10 y + x; label i."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.add.outer(
+        1000 * np.arange(7), np.add.outer(100 * np.arange(2), np.add.outer(10 * np.arange(5), np.arange(6)))
+    )
+    for name, rows in (("a.h5", slice(0, 4)), ("b.h5", slice(4, 7))):
+        with h5py.File(name, "w") as file:
+            file["data"] = pixels[rows].astype(np.float32)
+            file["label"] = np.arange(7.0)[rows]
+    (tmp_path / "list.txt").write_text("a.h5\nb.h5\n")
+    return pixels
+
+
+TOPS = 'top: "data" top: "label"'
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_first_top_is_transformed(images, dtype):
+    transform = "transform_param { crop_size: 3 mean_value: 1 mean_value: 2 scale: 0.5 }"
+    made = bench("batch_size: 5", transform, TOPS, phase=lf.TEST, dtype=dtype)
+    assert [top.shape for top in made.top] == [(5, 2, 3, 3), (5,)]
+    expected = (images[:, :, 1:4, 1:4] - np.array([1, 2])[:, None, None]) * 0.5
+    for rows in ([0, 1, 2, 3, 4], [5, 6, 0, 1, 2]):
+        data, labels = made.forward([], {})
+        assert labels.tolist() == rows
+        assert np.array_equal(data, expected[rows])
+
+
+@pytest.mark.parametrize("text", ["", "shuffle: true"])
+def test_crops_and_mirrors_are_drawn_anew_and_resumed(images, text):
+    def make(seed):
+        return bench(f"batch_size: 2 {text}", "transform_param { crop_size: 3 mirror: true }", TOPS, seed=seed)
+
+    whole = make(3)
+    expected = [[top.copy() for top in whole.forward([], {})] for _ in range(30)]
+    corners = set()
+    for data, labels in expected:
+        for row, label in zip(data, labels, strict=True):
+            step = row[0, 0, 1] - row[0, 0, 0]
+            corners.add((float(row[0, 0].min() - 1000 * label), float(step)))
+    assert {step for _, step in corners} == {1, -1}
+    assert len(corners) > 15  # of 3 * 4 * 2
+    second = make(4)
+    second.layer.seed = 3
+    second.layer.set_data_state({"position": 40})
+    for batch in expected[20:]:
+        assert all(np.array_equal(a, b) for a, b in zip(second.forward([], {}), batch, strict=True))
+
+
+def test_a_crop_that_does_not_fit(images):
+    with pytest.raises(ShapeError) as error:
+        bench(more="transform_param { crop_size: 6 }", tops=TOPS)
+    assert str(error.value) == (
+        '<text>:1:56: layer "data" (HDF5Data): a crop of 6x6 is larger than a record of 5x6: '
+        "crop less, or make the records larger"
+    )
+
+
 @pytest.mark.usefixtures("folder")
-def test_no_transformation():
-    with pytest.raises(DefinitionError) as error:
+def test_rows_that_are_no_images():
+    with pytest.raises(ShapeError) as error:
         bench(more="transform_param { scale: 2 }")
     assert str(error.value) == (
-        '<text>:1:49: layer "data" (HDF5Data): this type has no transform_param: '
-        "transform the data before it is written"
+        '<text>:1:49: layer "data" (HDF5Data): transform_param needs rows of (C, H, W), but those of dataset "x" are '
+        "(2,): take it away, or write the data in that shape"
     )
+
+
+# Labels
+
+
+@pytest.mark.parametrize("text", ["", "shuffle: true"])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_a_label_that_is_nan(images, text, shape):
+    for name, rows in (("a.h5", 4), ("b.h5", 3)):
+        with h5py.File(name, "r+") as file:
+            del file["label"]
+            file["label"] = np.zeros((rows, *shape))
+    with h5py.File("b.h5", "r+") as file:
+        file["label"][1, ...] = np.nan
+    made = bench(f"batch_size: 7 {text}", tops=TOPS, seed=1)
+    with pytest.raises(DataError) as error:
+        made.forward([], {})
+    assert str(error.value) == (
+        '<text>:2:19: layer "data" (HDF5Data): source "list.txt": row 1 of b.h5: its "label" is nan, not a number'
+    )
+
+
+def test_a_nan_elsewhere(images):
+    with h5py.File("a.h5", "r+") as file:
+        file["data"][1, 0, 0, 0] = np.nan
+    data, _ = bench(tops=TOPS).forward([], {})
+    assert np.isnan(data).sum() == 1

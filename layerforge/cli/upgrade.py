@@ -1,8 +1,8 @@
 """Writes an old net or solver as one of today.
 
 Nets of 2013 and 2014 (V0, V1), inputs beside the layers and solver_type become what is written now. The file itself
-tells what it holds: the text of a net or of a solver, or a net as bytes with its weights (.caffemodel). What comes out is
-of the same kind. Comments in a text are not kept. A file of today's form is written again as it is.
+tells what it holds: the text of a net or of a solver, or a net as bytes with its weights (.caffemodel). What comes out
+is of the same kind. Comments in a text are not kept. A file of today's form is written again as it is.
 
 examples:
   layerforge upgrade old_train_val.prototxt train_val.prototxt

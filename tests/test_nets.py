@@ -64,11 +64,6 @@ def few(name):
     return definition
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("LAYERFORGE_CACHE", str(tmp_path_factory.getbasetemp() / "nets-cache"))
-
-
 def parameters(net):
     return {layer: [tuple(blob.shape) for blob in blobs] for layer, blobs in net.params.items()}
 

@@ -42,7 +42,7 @@ class Trainer:
 
     def describe(self) -> dict:
         return {
-            "version": f"LayerForge {lf.__version__} from {Path(lf.__file__).parent.parent}",
+            "version": f"LayerForge {lf.__version__} ({'the tree' if Path(lf.__file__).is_relative_to(ROOT) else 'installed'})",
             "parameters": sum(blob.count for blobs in self.solver.net.params.values() for blob in blobs),
             "threads": lf.get_threads(),
         }

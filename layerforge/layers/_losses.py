@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..blob import View
 from ..errors import DefinitionError
 from ..kernels import Kernels
@@ -62,6 +60,6 @@ def mean(layer: Layer, rows: int, loss: View, divisor: float) -> None:
     The sum is formed in double precision, in an order that the number of rows alone decides.
     """
     parts = shares(rows)
-    value, sums, counted = np.split(layer.scratch[: rows + 2 * parts], (rows, rows + parts))
-    K.share_of_rows(value, sums, counted, rows, parts)
+    sums, counted = layer.scratch[rows : rows + parts], layer.scratch[rows + parts : rows + 2 * parts]
+    K.share_of_rows(values(layer, rows), sums, counted, rows, parts)
     K.mean_of_rows(sums, counted, loss.data, layer.state["divisor"], parts, divisor)

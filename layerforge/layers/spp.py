@@ -74,7 +74,8 @@ class SPP(Layer):
     def parts(self, x, y):
         """Each level with its part of y, and with arrays for its values, for others, and for places in the image."""
         last, planes = self.levels(x)[-1].end, x[0] * x[1]
-        values, others = np.split(self.scratch[count(x) :][: 2 * planes * last], 2)
+        size = planes * last
+        values, others = self.scratch[count(x) : count(x) + size], self.scratch[count(x) + size : count(x) + 2 * size]
         mask = self.state.get("mask")
         rows = y.reshape(x[0], x[1] * last)
         for level in self.levels(x):

@@ -102,7 +102,7 @@ def files() -> Iterator[tuple[str, str]]:
             f"""\
 A small net for CIFAR-10 that is trained in minutes: three convolutions and two fully connected layers. {SOURCE}
 
-145,578 parameters; 12.3 million multiply-adds per image. About 75 % on CIFAR-10 after 5,000 iterations. {DATA}""",
+145,578 parameters; 12.4 million multiply-adds per image. About 75 % on CIFAR-10 after 5,000 iterations. {DATA}""",
             quick,
             CIFAR10,
         ),

@@ -188,3 +188,21 @@ def test_bad_shapes():
         caught.value.message
         == 'layer "bn" (BatchNorm): bottom "bottom0" (2, 4) must have 3 channels, as it had at first'
     )
+
+
+def test_looking_at_a_blob_counts_nothing():
+    """In TEST a blob passes its memory on; whoever looks at it has the pass repeated."""
+    layers = ['layer { name: "x" type: "Input" top: "b0" input_param { shape { dim: 4 dim: 3 } } }']
+    for i in range(6):
+        kind = 'type: "BatchNorm" batch_norm_param { use_global_stats: false }' if i == 2 else 'type: "ReLU"'
+        layers.append(f'layer {{ name: "l{i}" {kind} bottom: "b{i}" top: "b{i + 1}" }}')
+    net = lf.Net(lf.schema.parse("\n".join(layers), "NetParameter"), lf.TEST)
+    x = np.random.default_rng(0).uniform(1, 2, (4, 3))
+    net.blobs["b0"].data[...] = x
+    net.forward()
+    before = [p.data.copy() for p in net.params["l2"]]
+    assert before[2] == 1
+    assert_close(net.blobs["b3"].data, by_batch()(x), 1e-4)
+    assert all(np.array_equal(p.data, b) for p, b in zip(net.params["l2"], before, strict=True))
+    net.forward()
+    assert net.params["l2"][2].data > 1.99

@@ -59,7 +59,7 @@ class _Ranks:
         """How much a cell wants to stand below or above a neighbour: of a box and a line, boxes heed the box."""
         if self.is_line(cell):
             return 4.0 if self.is_line(other) else 1.0
-        return 0.02 if self.is_line(other) and neighbours < 3 else 1.0
+        return 1e-6 if self.is_line(other) and neighbours < 3 else 1.0
 
 
 def arrange(sizes: Sequence[Point], links: Sequence[Link]) -> Layout:
@@ -175,7 +175,7 @@ def _place(ranks: _Ranks) -> list[float]:
                 pulled = sum(pull * xs[other] for pull, other in zip(pulls, near, strict=True))
                 wanted.append(pulled / total if total else xs[cell])
                 # Boxes go first where both want one place; lines are made straight afterwards.
-                weights.append((0.03 if ranks.is_line(cell) else 1.0) * (total or 0.1))
+                weights.append((1e-4 if ranks.is_line(cell) else 1.0) * max(total, 0.1))
             for cell, x in zip(cells, _apart(wanted, weights, apart[at]), strict=True):
                 xs[cell] = x
     _straighten(ranks, xs)

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import fillers, graph, layer, schema
 from .blob import Parameter, Shape, View, shape_of
-from .errors import DefinitionError, LayerForgeError, Problems, ShapeError
+from .errors import DefinitionError, LayerForgeError, Problems, ShapeError, number, times
 from .layer import Layer
 from .node import Node
 
@@ -92,7 +92,7 @@ class Graph:
         names = [*message.top, *(AUTOMATIC for _ in range(len(message.top), _least(cls.tops)))]
         if len(shapes) != len(names):
             raise made.error(
-                f"top_shapes of its class gives {_number(len(shapes), 'shape')} for {_number(len(names), 'top')}"
+                f"top_shapes of its class gives {number(len(shapes), 'shape')} for {number(len(names), 'top')}"
             )
         top = tuple(
             self._top(made, i, name, shape, bottom) for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
@@ -100,7 +100,7 @@ class Graph:
         weights = list(message.loss_weight)
         if weights and len(weights) != len(top):
             raise DefinitionError(
-                f"{made.title}: loss_weight is given {_times(len(weights))} for {_number(len(top), 'top')}: give one"
+                f"{made.title}: loss_weight is given {times(len(weights))} for {number(len(top), 'top')}: give one"
                 " for each, or none",
                 definition.place("loss_weight"),
             )
@@ -134,8 +134,8 @@ class Graph:
             if len(specs) > len(made.params):
                 problems.add(
                     DefinitionError(
-                        f"{made.title}: param is given {_times(len(specs))}, but it has"
-                        f" {_number(len(made.params), 'parameter')}",
+                        f"{made.title}: param is given {times(len(specs))}, but it has"
+                        f" {number(len(made.params), 'parameter')}",
                         made.definition.place("param", len(made.params)),
                     )
                 )
@@ -167,8 +167,8 @@ class Graph:
             if down and len(down) != len(node.bottom):
                 problems.add(
                     DefinitionError(
-                        f"{made.title}: propagate_down is given {_times(len(down))} for"
-                        f" {_number(len(node.bottom), 'bottom')}: give one for each, or none",
+                        f"{made.title}: propagate_down is given {times(len(down))} for"
+                        f" {number(len(node.bottom), 'bottom')}: give one for each, or none",
                         made.definition.place("propagate_down"),
                     )
                 )
@@ -281,7 +281,7 @@ def _check_counts(definition: schema.Definition, cls: type[Layer]) -> None:
         if given < least or (most is not None and given > most):
             expected = str(least) if least == most else f"at least {least}" if most is None else f"{least} to {most}"
             raise DefinitionError(
-                f'layer "{message.name}" ({message.type}) has {_number(given, field)}; it takes'
+                f'layer "{message.name}" ({message.type}) has {number(given, field)}; it takes'
                 f" {expected} {field}{'' if expected == '1' else 's'}",
                 definition.place(field, given - 1) if given else definition.place(),
             )
@@ -289,14 +289,6 @@ def _check_counts(definition: schema.Definition, cls: type[Layer]) -> None:
 
 def _least(counts: Any) -> int:
     return counts[0] if isinstance(counts, tuple) else counts
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 def _order(error: LayerForgeError) -> tuple[int, int]:

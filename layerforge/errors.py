@@ -114,3 +114,13 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """`` Did you mean "pool4"?``, with its leading space, or nothing."""
     name = nearest(word, candidates)
     return f' Did you mean "{name}"?' if name else ""
+
+
+def number(count: int, what: str) -> str:
+    """``no tops``, ``1 top``, ``2 tops``."""
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+def times(count: int) -> str:
+    """``once``, ``2 times``."""
+    return "once" if count == 1 else f"{count} times"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import debug_info, files, policies, rules, schema, snapshot, upgrade, weights
-from .errors import DefinitionError, NotFiniteError, Problems, ShapeError, SnapshotError
+from .errors import DefinitionError, NotFiniteError, Problems, ShapeError, SnapshotError, number, times
 from .layer import TEST, TRAIN, choose_seed
 from .logs import FOR_PARSERS
 from .net import Net, as_definition
@@ -282,7 +282,7 @@ class Solver:
         where = (
             f'The first layer whose output is not finite is {found[0].title}, top "{found[1].name}"'
             if found
-            else "Every output is finite, so the loss itself overflowed"
+            else "Every output is finite, so it comes from a loss_weight"
         )
         place = found[0].definition.place() if found else None
         kept = f"; the last good snapshot is {self.last_snapshot.state}" if self.last_snapshot else ""
@@ -467,12 +467,16 @@ def check(definition: schema.Definition) -> Problems:
     shared = p.HasField("net") or p.HasField("net_param")
     tests = len(p.test_iter)
     if tests < named or (tests > named > 0 and not shared):
-        wrong(f"test_iter is given {tests} times for {named} test nets: give one for each", "test_iter")
+        said = f"given {times(tests)}" if tests else "not given"
+        wrong(f"test_iter is {said} for {number(named, 'test net')}: give one for each", "test_iter")
+    elif tests and not named and not shared:
+        wrong(f"test_iter is given {times(tests)}, but there is no test net: write test_net", "test_iter")
     if tests and p.test_interval <= 0:
         wrong("test_iter is given, but no test_interval: say how often to test", "test_iter")
     if p.test_state and len(p.test_state) != tests:
         wrong(
-            f"test_state is given {len(p.test_state)} times for {tests} test nets: give one for each, or none",
+            f"test_state is given {times(len(p.test_state))} for {number(tests, 'test net')}: give one for each, or"
+            " none",
             "test_state",
         )
     return problems
@@ -528,6 +532,7 @@ def net_definition(definition: schema.Definition, plan: NetPlan) -> schema.Defin
         found = schema.read(path, "NetParameter")
     message = type(found.message)()
     message.CopyFrom(found.message)
+    message.ClearField("state")
     message.state.phase = plan.phase
     for state in (found.message.state, *plan.states):
         message.state.MergeFrom(state)

@@ -36,7 +36,8 @@ def bench(
 ):
     return Bench(
         f'name: "data" type: "WindowData" {tops}\ntransform_param {{ {transform} }}\n'
-        f'window_data_param {{ source: "{source}" root_folder: "images/" batch_size: {batch} bg_threshold: 0.3 {text}}}',
+        f'window_data_param {{ source: "{source}" root_folder: "images/" batch_size: {batch} bg_threshold: 0.3 '
+        f"{text} }}",
         [],
         **{"dtype": np.float32, "phase": lf.TEST, **options},
     )  # fmt: skip

@@ -17,6 +17,8 @@ import numpy as np
 
 from . import io
 from .classifier import transformer
+from .data import windows
+from .data.window_file import WindowFile
 from .errors import DataError, DefinitionError, Place, ShapeError
 from .layer import TEST
 from .net import Net
@@ -48,13 +50,17 @@ class Detector(Net):
 
     def configure_crop(self, context_pad: int | None) -> None:
         """Chooses how much around a window is shown: ``context_pad`` pixels of the input on each side, warped with the
-        window itself. What lies outside the image is the mean.
+        window itself, as by a WindowData layer. What lies outside the image is the mean.
 
-        Raises ShapeError where the padding leaves nothing of the input to the window.
+        Raises ShapeError where the padding leaves nothing of the input to the window, or the input is no square.
         """
         name = self.inputs[0]
         shape = self.blobs[name].shape
         self.context_pad = int(context_pad or 0)
+        if self.context_pad and shape[2] != shape[3]:
+            raise ShapeError(
+                f"context_pad: {self.context_pad} needs an input that is a square; this one is {shape[2:]}"
+            )
         if not 0 <= 2 * self.context_pad < min(shape[2:]):
             raise ShapeError(f"context_pad: {self.context_pad} on each side leaves no room in an input of {shape[2:]}")
         # The image of which the transformer makes zeros, (H, W, C).
@@ -73,21 +79,13 @@ class Detector(Net):
             raise ShapeError(f"window {(y0, x0, y1, x1)} has no pixel of the image, whose size is {im.shape[:2]}")
         if not self.context_pad:
             return im[inside[0] : inside[2], inside[1] : inside[3]]
-        height, width = (int(n) for n in self.crop_dims[:2])
-        # The window fills all but context_pad pixels on each side, so what is shown is that much larger than it.
-        half_y = (y1 - y0) / 2 * height / (height - 2 * self.context_pad)
-        half_x = (x1 - x0) / 2 * width / (width - 2 * self.context_pad)
-        middle_y, middle_x = (y0 + y1) / 2, (x0 + x1) / 2
-        top, left = round(middle_y - half_y), round(middle_x - half_x)
-        bottom, right = max(round(middle_y + half_y), top + 1), max(round(middle_x + half_x), left + 1)
-        shown = _within(im, (top, left, bottom, right)) or inside
-        scale_y, scale_x = height / (bottom - top), width / (right - left)
-        at_y, at_x = round((shown[0] - top) * scale_y), round((shown[1] - left) * scale_x)
-        to_y = max(round((shown[2] - top) * scale_y), at_y + 1)
-        to_x = max(round((shown[3] - left) * scale_x), at_x + 1)
+        size = int(self.crop_dims[0])
+        cut = windows.cut((x0, y0, x1 - 1, y1 - 1), im.shape[:2], size, context=self.context_pad)
+        assert cut is not None  # some of it lies in the image
+        x, y, wide, tall = cut.part
         result = self.crop_mean.copy()
-        piece = io.resize_image(im[shown[0] : shown[2], shown[1] : shown[3]], (to_y - at_y, to_x - at_x))
-        result[at_y:to_y, at_x:to_x] = piece[: height - at_y, : width - at_x]
+        shown = io.resize_image(im[y : y + tall, x : x + wide], [max(n, 1) for n in cut.size])
+        result[cut.top : cut.top + cut.size[0], cut.left : cut.left + cut.size[1]] = shown[: cut.size[0], : cut.size[1]]
         return result
 
     def detect_windows(self, images_windows: Iterable[tuple[Any, Any]]) -> list[dict[str, Any]]:
@@ -99,8 +97,8 @@ class Detector(Net):
         name = self.inputs[0]
         detections = []
         batch = self.blobs[name].shape[0]
-        windows = self._inputs_of(images_windows)
-        while some := list(itertools.islice(windows, batch)):
+        crops = self._inputs_of(images_windows)
+        while some := list(itertools.islice(crops, batch)):
             inputs = np.stack([self.transformer.preprocess(name, crop) for _, _, crop in some])
             scores = self.forward_all(**{name: inputs})[self.outputs[0]]
             for (filename, window, _), prediction in zip(some, scores, strict=True):
@@ -108,9 +106,9 @@ class Detector(Net):
         return detections
 
     def _inputs_of(self, images_windows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any, np.ndarray]]:
-        for filename, windows in images_windows:
+        for filename, boxes in images_windows:
             image = io.load_image(filename)
-            for window in windows:
+            for window in boxes:
                 try:
                     yield filename, window, self.crop(image, window)
                 except ShapeError as error:
@@ -146,13 +144,20 @@ def read_windows(path: str | os.PathLike[str]) -> list[tuple[str, np.ndarray]]:
     """
     path = os.fspath(path)
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             text = file.read()
     except FileNotFoundError:
         raise DataError("there is no such file of windows", Place(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", Place(path)) from None
-    return _window_file(path, text) if text.startswith("#") else _csv(path, text)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", Place(path)) from None
+    if not text.startswith("#"):
+        return _csv(path, text)
+    listed = WindowFile(path)
+    found: list[list[list[float]]] = [[] for _ in listed.paths]
+    for window in listed.windows:
+        x1, y1, x2, y2 = window.box
+        found[window.image].append([y1, x1, y2 + 1, x2 + 1])
+    return [(name, np.array(boxes).reshape(-1, 4)) for name, boxes in zip(listed.paths, found, strict=True)]
 
 
 def _csv(path: str, text: str) -> list[tuple[str, np.ndarray]]:
@@ -161,44 +166,11 @@ def _csv(path: str, text: str) -> list[tuple[str, np.ndarray]]:
     if missing:
         columns = ", ".join(("filename", *COORDINATES))
         raise DataError(f"the first line must name the columns {columns}; {', '.join(missing)} is missing", Place(path))
-    windows: dict[str, list[list[float]]] = {}
+    found: dict[str, list[list[float]]] = {}
     for row in rows:
         try:
-            windows.setdefault(row["filename"], []).append([float(row[name] or "") for name in COORDINATES])
+            found.setdefault(row["filename"], []).append([float(row[name] or "") for name in COORDINATES])
         except ValueError:
             values = ", ".join(f"{name}: {row[name]!r}" for name in COORDINATES)
             raise DataError(f"a window has four numbers; this line has {values}", Place(path, rows.line_num)) from None
-    return [(name, np.array(found)) for name, found in windows.items()]
-
-
-def _window_file(path: str, text: str) -> list[tuple[str, np.ndarray]]:
-    """``# index``, path, channels, height, width, number; for each window class, overlap, x1, y1, x2, y2, with ends."""
-    lines = text.splitlines()
-    found = []
-    at = 0
-
-    def wrong(what: str, line: int) -> DataError:
-        return DataError(f"{what}; each image has # index, path, channels, height, width, number of windows and"
-                         " for each window: class overlap x1 y1 x2 y2", Place(path, line + 1))  # fmt: skip
-
-    while at < len(lines):
-        if not lines[at].strip():
-            at += 1
-            continue
-        if not lines[at].startswith("#"):
-            raise wrong(f'"{lines[at]}" stands where an image should begin with #', at)
-        try:
-            name, number = lines[at + 1].strip(), int(lines[at + 5])
-        except (IndexError, ValueError):
-            raise wrong("an image is not described whole", at) from None
-        windows = []
-        for line in range(at + 6, at + 6 + number):
-            try:
-                _, _, x1, y1, x2, y2 = map(float, lines[line].split())
-            except (IndexError, ValueError):
-                said = f'"{lines[line]}" is no window' if line < len(lines) else f"{number} windows are announced"
-                raise wrong(said, min(line, len(lines) - 1)) from None
-            windows.append([y1, x1, y2 + 1, x2 + 1])
-        found.append((name, np.array(windows).reshape(-1, 4)))
-        at += 6 + number
-    return found
+    return [(name, np.array(boxes)) for name, boxes in found.items()]

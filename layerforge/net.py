@@ -466,6 +466,12 @@ class Net:
     def _outputs(self) -> list[int]:
         return [self._blob_names.index(name) for name in self.outputs]
 
+    def _bottom_ids(self, index: int) -> list[int]:
+        return [self._blob_names.index(view.name) for view in self.nodes[index].bottom]
+
+    def _top_ids(self, index: int) -> list[int]:
+        return [self._blob_names.index(view.name) for view in self.nodes[index].top]
+
     # Weights.
 
     def copy_from(self, path: Any, *, strict: bool = False) -> weights.LoadReport:

@@ -316,6 +316,37 @@ def test_fcn8s_is_aligned_and_enlarges_bilinearly(nets):
             assert [param.lr_mult for param in layer.param] == [0]
 
 
+def until(name, last):
+    """What a net reads, run once in TRAIN, down to a layer: the arrays of its blobs."""
+    message = read(f"{name}_train_val")
+    names = [layer.name for layer in message.layer]
+    net = lf.Net(schema.message("NetParameter")(layer=message.layer[: names.index(last) + 1]), lf.TRAIN, seed=1)
+    net.forward()
+    blobs = {blob: np.array(net.blobs[blob].data) for blob in net.blobs}
+    net.close()
+    return blobs
+
+
+def test_siamese_makes_pairs():
+    blobs = until("siamese", "sim")
+    np.testing.assert_array_equal(blobs["sim"], blobs["label"] == blobs["label_p"])
+    assert 0 < blobs["sim"].sum() < len(blobs["sim"])
+
+
+def test_fcn8s_labels_ink_by_its_digit():
+    blobs = until("fcn8s", "label")
+    ink = blobs["digit"][0, 0] > 0
+    np.testing.assert_array_equal(blobs["label"][0, 0], ink * (blobs["number"][0] + 1))
+    assert 0.01 < ink.mean() < 0.5
+    assert blobs["data"].shape == (1, 3, 160, 160)
+
+
+def test_lstm_reads_rows():
+    blobs = until("lstm", "cont")
+    np.testing.assert_array_equal(blobs["rows"], blobs["data"][:, 0].transpose(1, 0, 2))
+    assert not blobs["cont"][0].any() and blobs["cont"][1:].all()
+
+
 def test_finetune_is_alexnet_but_for_its_end(nets):
     net = nets("finetune_train_val", lf.TRAIN)
     alexnet = nets("alexnet_train_val", lf.TRAIN)
@@ -401,6 +432,16 @@ def test_loss_falls_on_images_of_32(name, iterations, fall, base_lr):
     """Nets that end in global pooling take any size. SqueezeNet's rate is for batches of 512, so here it is lower."""
     losses = train(small(name, 10, crop=32), name, iterations, base_lr=base_lr)
     assert losses[-3:].mean() < fall * losses[0], losses
+
+
+def test_fcn8s_learns_when_narrow():
+    net = read("fcn8s_train_val")
+    for layer in net.layer:
+        if layer.name.startswith(("conv", "fc")):
+            layer.convolution_param.num_output //= 16
+    losses = train(net, "fcn8s", 6, base_lr=1e-6, momentum=0.9)
+    assert losses[0] == pytest.approx(160 * 160 * np.log(21), rel=1e-4), "no class is likelier than another"
+    assert losses[-1] < 0.8 * losses[0], losses
 
 
 def test_logistic_regression_reaches_the_best_there_is():

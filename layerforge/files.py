@@ -77,9 +77,9 @@ def not_written(path: Path, error: OSError) -> SnapshotError:
     if error.errno == errno.ENOSPC:
         remedy = "the disk is full. Free some space; what was written before is untouched"
     elif error.errno in (errno.ENOENT, errno.ENOTDIR):
-        remedy = f'there is no folder "{path.parent}". Make it, or choose another snapshot_prefix'
+        remedy = f'there is no folder "{path.parent}". Make it, or choose another one'
     elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        remedy = f'the folder "{path.parent}" cannot be written to. Choose another snapshot_prefix, or change that'
+        remedy = f'the folder "{path.parent}" cannot be written to. Choose another one, or change that'
     else:
         remedy = f"{os.strerror(error.errno) if error.errno else error}"
     return SnapshotError(f"cannot write {path}: {remedy}")

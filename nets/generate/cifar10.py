@@ -212,8 +212,8 @@ iterations are for the 4,000 sample images, 40 iterations an epoch. For CIFAR-10
             solvers.solver(
                 f"""\
 One side of the race in figure 1 of the AlexNet paper (see cifar10_full{kind}_train_val.prototxt): no weight decay, one
-learning rate, the largest that trains, and the error on the training images, which is 1 - accuracy of test net 1. For
-CIFAR-10's 50,000 images, of which 10,000 tell the training error well enough:
+learning rate, which the paper chose for each net by itself, and the error on the training images: 1 - accuracy of test
+net 1. For CIFAR-10's 50,000 images, of which 10,000 tell the training error well enough:
 
   test_iter: [100, 100]  test_interval: 500  max_iter: 20000""",
                 f"cifar10_full{kind}",

@@ -1,5 +1,6 @@
-"""Builds layerforge._csrc and the schema's descriptor set. What the package is called and needs: pyproject.toml."""
+"""Builds the compiled parts and the schema's descriptor set. What the package is called and needs: pyproject.toml."""
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -22,6 +23,9 @@ GENERATED = ROOT / "build" / "generated"
 # compiles the hot loops for several instruction sets and chooses when the library is loaded.
 FLAGS = ["-O3", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=off", "-fopenmp", "-fvisibility=hidden", "-g0"]
 
+# For tests, where building quickly counts for more than speed. The same bits as on the CPU.
+EMULATED_FLAGS = ["-O1", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+
 
 def kernel_source():
     """The module layerforge.kernel_source, loaded by its path: the package itself cannot be imported yet."""
@@ -40,7 +44,18 @@ def write(path: Path, text: str) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def sources() -> list[str]:
+def onednn_headers() -> list[str]:
+    """The folder of oneDNN's headers, from the wheel onednn-devel-cpu-gomp; none where that is not installed."""
+    try:
+        wheel = importlib.metadata.distribution("onednn-devel-cpu-gomp")
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    header = "oneapi/dnnl/dnnl.h"
+    found = [Path(wheel.locate_file(path)).resolve() for path in wheel.files or [] if path.as_posix().endswith(header)]
+    return [str(path.parents[2]) for path in found if path.exists()]
+
+
+def sources(with_onednn: bool) -> list[str]:
     """All C++ sources, with the registrations of csrc/kernels/*.h, which are written here."""
     registration = kernel_source().registration
     headers = sorted((CSRC / "kernels").glob("*.h"))
@@ -50,7 +65,21 @@ def sources() -> list[str]:
         for wide in (False, True)
     ]
     own = [*CSRC.glob("*.cpp"), *(CSRC / "cpu").glob("*.cpp")]
+    if not with_onednn:
+        own = [path for path in own if not path.name.startswith("onednn")]
     return written + sorted(path.relative_to(ROOT).as_posix() for path in own)
+
+
+def emulated_sources() -> list[str]:
+    """The sources of layerforge._emulated: a GPU's launches of all kernels, run on the CPU."""
+    emulation = kernel_source().emulation
+    headers = sorted((CSRC / "kernels").glob("*.h"))
+    written = [
+        write(GENERATED / f"{header.stem}_{'wide' if wide else 'narrow'}_emulated.cpp", emulation(header, wide))
+        for header in headers
+        for wide in (False, True)
+    ]
+    return [*written, "csrc/emulated/module.cpp"]
 
 
 class BuildExtension(build_ext):
@@ -81,17 +110,27 @@ class BuildPython(build_py):
 if __name__ == "__main__":
     os.chdir(ROOT)
     ParallelCompile(default=os.cpu_count()).install()
+    onednn = onednn_headers()
     linker = ["-fopenmp"] + (["-Wl,-s"] if platform.system() == "Linux" else [])
     setup(
         ext_modules=[
             Pybind11Extension(
                 "layerforge._csrc",
-                sources(),
-                include_dirs=["csrc"],
+                sources(bool(onednn)),
+                include_dirs=["csrc", *onednn],
+                define_macros=[("LAYERFORGE_ONEDNN", "1")] if onednn else [],
                 cxx_std=17,
                 extra_compile_args=FLAGS,
                 extra_link_args=linker,
-            )
+            ),
+            Pybind11Extension(
+                "layerforge._emulated",
+                emulated_sources(),
+                include_dirs=["csrc"],
+                cxx_std=17,
+                extra_compile_args=EMULATED_FLAGS,
+                extra_link_args=linker,
+            ),
         ],
         cmdclass={"build_ext": BuildExtension, "build_py": BuildPython},
     )

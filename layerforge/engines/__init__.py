@@ -3,34 +3,47 @@
 An engine has four functions. ``scratch(geometry)`` is the number of elements of scratch memory that the others need
 with the present number of threads. ``forward`` overwrites y, ``backward_data`` overwrites dx, ``backward_weights`` adds
 to dw and db. A deconvolution is the same engine with its directions exchanged: its forward is ``backward_data``.
+``supports(geometry, dtype)`` says whether it computes such a convolution, and well.
 
 >>> geometry = Geometry(batch=1, channels=3, num_output=8, group=1, spatial=(5, 5), kernel=(3, 3), stride=(2, 2),
 ...                     pad=(1, 1), dilation=(1, 1), output=(3, 3))
 >>> geometry.weight_shape
 (8, 3, 3, 3)
+>>> convolution("cpu", "CAFFE", geometry, np.float32).name
+'CAFFE'
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from ..device import Device
+import numpy as np
+
 from ..errors import DefinitionError, did_you_mean
+from .columns import Columns
 from .geometry import Geometry, output_shape
 from .im2col import Im2col
+from .onednn import OneDnn
 
-__all__ = ["Geometry", "Im2col", "convolution", "output_shape"]
+__all__ = ["Geometry", "Im2col", "OneDnn", "convolution", "output_shape"]
 
-#: The engines of each device by name, the best first; the names that are not here mean the best.
-ENGINES: dict[str, dict[str, type[Im2col]]] = {"cpu": {"CAFFE": Im2col}}
+#: The engines of each device, the best first. The last one supports everything.
+ENGINES: dict[str, tuple[Any, ...]] = {
+    "cpu": (OneDnn(), Im2col()),
+    "gpu": (Columns(4 << 20),),  # 16 MiB of float32
+    "emulated": (Columns(1 << 12),),
+}
 
-#: What may be written: Caffe's engines, and those of Intel's and NVIDIA's forks.
+#: What may be written: Caffe's engines, and those of Intel's and NVIDIA's forks. CAFFE is im2col; the others mean the
+#: best that the device has for a geometry.
 NAMES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")
 
 
-def convolution(device: Device, name: str = "DEFAULT") -> Any:
-    """The engine called ``name`` on ``device``; one that the device does not have means its best one."""
+@functools.lru_cache(maxsize=4096)
+def convolution(device: str, name: str, geometry: Geometry, dtype: Any = np.float32) -> Any:
+    """The engine for a convolution on the device of that name: ``name`` as written, one of `NAMES`."""
     if name not in NAMES:
         raise DefinitionError(f'no engine "{name}"; there are: {", ".join(NAMES)}.{did_you_mean(name, NAMES)}')
-    engines = ENGINES[device.name]
-    return engines.get(name, next(iter(engines.values())))()
+    engines = [engine for engine in ENGINES[device.partition(":")[0]] if name != "CAFFE" or engine.name == name]
+    return next(engine for engine in engines if engine.supports(geometry, dtype))

@@ -6,8 +6,12 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from .. import _csrc
+from ..errors import KernelError
 
 Axes = tuple[int, ...]
 
@@ -70,3 +74,37 @@ class Geometry:
     def numbers(self) -> np.ndarray:
         """All of it as csrc/cpu/convolution.h reads it: int64, the scalars, then the axes."""
         return np.array([self.batch, self.channels, self.num_output, self.group, *self.shape], np.int64)
+
+
+def check_arrays(
+    geometry: Geometry, least: int, scratch: np.ndarray, dtypes: Sequence[Any], **arrays: np.ndarray | None
+) -> None:
+    """Raises KernelError unless ``scratch`` has ``least`` elements of one of the ``dtypes``, and the others its type
+    and their shapes: x, w, b and y by name, their gradients with a d before."""
+    shapes = {
+        "x": geometry.input_shape,
+        "y": geometry.output_shape,
+        "w": geometry.weight_shape,
+        "b": (geometry.num_output,),
+    }
+    dtype = scratch.dtype
+    if dtype not in dtypes or not scratch.flags.c_contiguous or not scratch.flags.writeable:
+        types = " or ".join(np.dtype(one).name for one in dtypes)
+        raise KernelError(f"convolution: scratch must be a flat {types} array, not {_describe(scratch)}")
+    if scratch.size < least:
+        raise KernelError(
+            f"convolution: scratch must have {least} elements with {_csrc.get_threads()} threads, "
+            f"not {scratch.size}; set the number of threads before the net is made"
+        )
+    for name, array in arrays.items():
+        shape = shapes[name.removeprefix("d")]
+        if array is None:
+            continue
+        if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+            expected = f"a C-contiguous {dtype} array of shape {shape}"
+            raise KernelError(f"convolution: argument {name}: expected {expected}, received {_describe(array)}")
+
+
+def _describe(array: np.ndarray) -> str:
+    layout = "" if array.flags.c_contiguous else ", not C-contiguous,"
+    return f"{array.dtype} array{layout} of shape {array.shape}"

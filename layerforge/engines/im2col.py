@@ -7,11 +7,12 @@ chosen. K. Chellapilla, S. Puri, P. Simard: High performance convolutional neura
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import _csrc
-from ..errors import KernelError
-from .geometry import Geometry
+from .geometry import Geometry, check_arrays
 
 FORWARD, DATA, WEIGHTS = range(3)
 
@@ -20,6 +21,10 @@ class Im2col:
     """Convolution on the CPU by im2col and OpenBLAS. One way of adding up: the same threads give the same bits."""
 
     name = "CAFFE"
+
+    def supports(self, geometry: Geometry, dtype: Any) -> bool:
+        """Every geometry, in float32 and float64."""
+        return True
 
     def scratch(self, geometry: Geometry) -> int:
         """Elements of scratch memory for any of the three functions, with the present number of threads."""
@@ -59,29 +64,4 @@ class Im2col:
         _csrc.convolution(WEIGHTS, geometry.numbers, x, dy, dw, db, scratch)
 
     def _check(self, geometry: Geometry, scratch: np.ndarray, **arrays: np.ndarray | None) -> None:
-        shapes = {
-            "x": geometry.input_shape,
-            "y": geometry.output_shape,
-            "w": geometry.weight_shape,
-            "b": (geometry.num_output,),
-        }
-        dtype = scratch.dtype
-        if dtype not in (np.float32, np.float64) or not scratch.flags.c_contiguous or not scratch.flags.writeable:
-            raise KernelError(f"convolution: scratch must be a flat float32 or float64 array, not {_describe(scratch)}")
-        if scratch.size < (least := self.scratch(geometry)):
-            raise KernelError(
-                f"convolution: scratch must have {least} elements with {_csrc.get_threads()} threads, "
-                f"not {scratch.size}; set the number of threads before the net is made"
-            )
-        for name, array in arrays.items():
-            shape = shapes[name.removeprefix("d")]
-            if array is None:
-                continue
-            if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-                expected = f"a C-contiguous {dtype} array of shape {shape}"
-                raise KernelError(f"convolution: argument {name}: expected {expected}, received {_describe(array)}")
-
-
-def _describe(array: np.ndarray) -> str:
-    layout = "" if array.flags.c_contiguous else ", not C-contiguous,"
-    return f"{array.dtype} array{layout} of shape {array.shape}"
+        check_arrays(geometry, self.scratch(geometry), scratch, (np.float32, np.float64), **arrays)

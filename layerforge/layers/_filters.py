@@ -36,9 +36,10 @@ def read(layer: Layer, x: Shape) -> tuple[int, _windows.Windows]:
     return channels, windows
 
 
-def engine(layer: Layer) -> Any:
-    """The engine that the options ask for."""
-    return engines.convolution(layer.device, type(layer.options).Engine.Name(layer.options.engine))
+def engine(layer: Layer, geometry: engines.Geometry) -> Any:
+    """The engine that computes such a convolution for this layer, as its options ask."""
+    name = type(layer.options).Engine.Name(layer.options.engine)
+    return engines.convolution(layer.device.name, name, geometry, layer.dtype)
 
 
 def channel_axis(layer: Layer, bottom_shapes: tuple[Shape, ...], channels: int, windows: _windows.Windows) -> int:

@@ -32,7 +32,6 @@ class Convolution(Layer):
         self.parameter("weight", (outputs, inputs, *self.windows.kernel), self.options.weight_filler)
         if self.options.bias_term:
             self.parameter("bias", (outputs,), self.options.bias_filler)
-        self.engine = _filters.engine(self)
 
     def top_shapes(self, *bottom_shapes):
         x = bottom_shapes[0]
@@ -44,9 +43,14 @@ class Convolution(Layer):
         axis = len(x) - len(self.windows.kernel) - 1
         return _windows.geometry(x, axis, self.windows, self.options.num_output, self.options.group)
 
+    @property
+    def engine(self):
+        """What computes it, for the bottoms as they are."""
+        return _filters.engine(self, self.geometry(self.bottom_shapes[0]))
+
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
-        return max(self.engine.scratch(g), g.batch * g.num_output)
+        return max(_filters.engine(self, g).scratch(g), g.batch * g.num_output)
 
     def flops(self, bottom_shapes, top_shapes):
         return sum(self.geometry(x).multiplications for x in bottom_shapes)
@@ -55,18 +59,20 @@ class Convolution(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
+            engine = _filters.engine(self, g)
             x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
-            self.engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch)
+            engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch)
 
     def backward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")
         db = bias.diff if bias and bias.needs_diff else None
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
+            engine = _filters.engine(self, g)
             dy = y.diff.reshape(g.output_shape)
             if weight.needs_diff:
-                self.engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch)
+                engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch)
             elif db is not None:
                 _filters.add_channel_sums(dy, db, self.scratch)
             if x.needs_diff:
-                self.engine.backward_data(dy, weight.data, x.diff.reshape(g.input_shape), g, self.scratch)
+                engine.backward_data(dy, weight.data, x.diff.reshape(g.input_shape), g, self.scratch)

@@ -35,7 +35,6 @@ class Deconvolution(Layer):
         self.parameter("weight", (self.channels, outputs // group, *self.windows.kernel), self.options.weight_filler)
         if self.options.bias_term:
             self.parameter("bias", (outputs,), self.options.bias_filler)
-        self.engine = _filters.engine(self)
 
     def top_shapes(self, *bottom_shapes):
         x = bottom_shapes[0]
@@ -56,9 +55,14 @@ class Deconvolution(Layer):
         y = (*x[:axis], self.options.num_output, *self.windows.input(x[axis + 1 :]))
         return _windows.geometry(y, axis, self.windows, self.channels, self.options.group)
 
+    @property
+    def engine(self):
+        """What computes it, for the bottoms as they are."""
+        return _filters.engine(self, self.geometry(self.bottom_shapes[0]))
+
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
-        return max(self.engine.scratch(g), g.batch * g.channels)
+        return max(_filters.engine(self, g).scratch(g), g.batch * g.channels)
 
     def flops(self, bottom_shapes, top_shapes):
         return sum(self.geometry(x).multiplications for x in bottom_shapes)
@@ -67,8 +71,9 @@ class Deconvolution(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
+            engine = _filters.engine(self, g)
             out = y.data.reshape(g.input_shape)
-            self.engine.backward_data(x.data.reshape(g.output_shape), weight.data, out, g, self.scratch)
+            engine.backward_data(x.data.reshape(g.output_shape), weight.data, out, g, self.scratch)
             if bias:
                 K.shift(out, bias.data, out, g.channels, out.size // (g.batch * g.channels) if g.batch else 1)
 
@@ -76,10 +81,11 @@ class Deconvolution(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
+            engine = _filters.engine(self, g)
             dy = y.diff.reshape(g.input_shape)
             if weight.needs_diff:
-                self.engine.backward_weights(dy, x.data.reshape(g.output_shape), weight.diff, None, g, self.scratch)
+                engine.backward_weights(dy, x.data.reshape(g.output_shape), weight.diff, None, g, self.scratch)
             if bias and bias.needs_diff:
                 _filters.add_channel_sums(dy, bias.diff, self.scratch)
             if x.needs_diff:
-                self.engine.forward(dy, weight.data, None, x.diff.reshape(g.output_shape), g, self.scratch)
+                engine.forward(dy, weight.data, None, x.diff.reshape(g.output_shape), g, self.scratch)

@@ -3,7 +3,7 @@ import pytest
 
 from layerforge import engines, kernels
 from layerforge.device import cpu
-from layerforge.engines import Geometry, output_shape
+from layerforge.engines import Geometry, Im2col, output_shape
 from layerforge.errors import DefinitionError, KernelError
 from layerforge.kernels import Kernels
 
@@ -85,7 +85,7 @@ def arrays(g, dtype, seed=1):
 @pytest.mark.parametrize("name", CASES)
 def test_convolution(threads, name, dtype):
     g = CASES[name]
-    engine = engines.convolution(cpu)
+    engine = Im2col()
     x, w, b, dy = arrays(g, dtype)
     tolerance = {"rtol": 0, "atol": (1e-6 if dtype == np.float32 else 1e-14) * 10 * np.prod(g.weight_shape)}
     scratch = np.full(engine.scratch(g), np.nan, dtype)
@@ -128,7 +128,7 @@ def transposed(x, w, dy, g):
 
 
 def test_bits_repeat(threads):
-    engine = engines.convolution(cpu)
+    engine = Im2col()
     for name in ("several tiles in an image", "many images in a tile", "grouped"):
         g = CASES[name]
         x, w, b, dy = arrays(g, np.float32)
@@ -147,7 +147,7 @@ def test_bits_repeat(threads):
 def test_partial_gradients_are_bounded(threads):
     """With weights of 64 MiB, the scratch memory does not grow by as much for every thread."""
     g = geometry(8, 4096, 4096, (14, 14), 1)
-    assert engines.convolution(cpu).scratch(g) < 2 * np.prod(g.weight_shape) + 8_000_000
+    assert Im2col().scratch(g) < 2 * np.prod(g.weight_shape) + 8_000_000
 
 
 G = CASES["padded"]
@@ -168,12 +168,12 @@ E = "convolution: "
 def test_wrong_arrays(change, message):
     arguments = {"x": X, "w": W, "b": B, "y": DY.copy(), "scratch": np.zeros(1 << 20, np.float32)} | change
     with pytest.raises(KernelError) as caught:
-        engines.convolution(cpu).forward(**arguments, geometry=G)
+        Im2col().forward(**arguments, geometry=G)
     assert str(caught.value) == "convolution: " + message
 
 
 def test_scratch_that_is_too_small():
-    engine = engines.convolution(cpu)
+    engine = Im2col()
     before = kernels.get_threads()
     kernels.set_threads(2)
     least = engine.scratch(G)
@@ -186,14 +186,15 @@ def test_scratch_that_is_too_small():
     )
 
 
-@pytest.mark.parametrize("name", engines.NAMES)
-def test_every_engine_of_caffe_and_its_forks_is_accepted(name):
-    assert engines.convolution(cpu, name).name == "CAFFE"
+@pytest.mark.parametrize("name", CASES)
+def test_caffe_means_im2col(name):
+    for dtype in (np.float32, np.float64):
+        assert engines.convolution("cpu", "CAFFE", CASES[name], dtype).name == "CAFFE"
 
 
 def test_unknown_engine():
     with pytest.raises(DefinitionError) as caught:
-        engines.convolution(cpu, "CUDN")
+        engines.convolution("cpu", "CUDN", G)
     message = 'no engine "CUDN"; there are: DEFAULT, CAFFE, CUDNN, MKL2017, MKLDNN. Did you mean "CUDNN"?'
     assert str(caught.value) == message
 

@@ -1,0 +1,145 @@
+// Convolution by oneDNN: forward, and the gradients of the input and of the weights.
+//
+// x and y lie plain (N, C, spatial...) or in blocks of 8 or 16 channels (N, C / block, spatial..., block), weights and
+// their gradients plain. Inside, oneDNN chooses its own layouts; the Task reorders. The same layouts and number of
+// threads give the same bits.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "convolution.h"
+#include "onednn.h"
+
+namespace py = pybind11;
+
+namespace onednn {
+namespace {
+
+typedef std::vector<int64_t> Axes;
+
+// block: 1 for plain memory, 0 for oneDNN's choice.
+Layout image(int64_t batch, int64_t channels, const Axes& spatial, int block) {
+  Axes axes{batch, channels};
+  axes.insert(axes.end(), spatial.begin(), spatial.end());
+  constexpr dnnl_format_tag_t by_8[] = {dnnl_aBc8b, dnnl_aBcd8b, dnnl_aBcde8b};
+  constexpr dnnl_format_tag_t by_16[] = {dnnl_aBc16b, dnnl_aBcd16b, dnnl_aBcde16b};
+  const size_t n = spatial.size() - 1;
+  return layout(axes, block == 8    ? by_8[n]
+                      : block == 16 ? by_16[n]
+                      : block == 1  ? plain(axes.size())
+                                    : dnnl_format_tag_any);
+}
+
+Layout weights(const Geometry& g, dnnl_format_tag_t tag) {
+  Axes axes;
+  if (g.group > 1) axes.push_back(g.group);
+  axes.push_back(g.group_outputs);
+  axes.push_back(g.group_channels);
+  axes.insert(axes.end(), g.kernel.begin(), g.kernel.end());
+  return layout(axes, tag == dnnl_format_tag_any ? tag : plain(axes.size()));
+}
+
+Axes less_one(Axes values) {
+  for (int64_t& value : values) --value;
+  return values;
+}
+
+enum { FORWARD, DATA, WEIGHTS, TASKS };
+
+class Convolution {
+ public:
+  Convolution(const py::array_t<int64_t, py::array::c_style>& numbers, int x_block, int y_block, bool bias, bool relu,
+              int threads)
+      : threads(threads), bias(bias) {
+    const Geometry g(numbers.data());
+    const WithThreads with(threads);
+    const Layout x = image(g.batch, g.channels, g.spatial, x_block),
+                 y = image(g.batch, g.num_output, g.output, y_block);
+    const Layout w = weights(g, dnnl_a), b = layout({g.num_output}, dnnl_a);
+    // A plain array may lie otherwise inside; a blocked one is used as it lies.
+    const Layout x_in = image(g.batch, g.channels, g.spatial, x_block == 1 ? 0 : x_block);
+    const Layout y_in = image(g.batch, g.num_output, g.output, y_block == 1 ? 0 : y_block);
+    const Layout w_in = weights(g, dnnl_format_tag_any);
+    const Axes gaps = less_one(g.dilation);
+    const const_dnnl_memory_desc_t b_in = bias ? b.get() : nullptr;
+    const auto direct = dnnl_convolution_direct;
+
+    dnnl_primitive_desc_t desc;
+    check(library().dnnl_convolution_forward_primitive_desc_create(
+              &desc, library().engine, dnnl_forward_training, direct, x_in.get(), w_in.get(), b_in, y_in.get(),
+              g.stride.data(), gaps.data(), g.pad.data(), g.pad.data(), attributes(false, relu).get()),
+          "dnnl_convolution_forward_primitive_desc_create");
+    Task& forward = *(tasks[FORWARD] = std::make_unique<Task>(desc));
+    forward.reads(DNNL_ARG_SRC, x.get());
+    forward.reads(DNNL_ARG_WEIGHTS, w.get());
+    if (bias) forward.reads(DNNL_ARG_BIAS, b.get());
+    forward.writes(DNNL_ARG_DST, y.get());
+    const const_dnnl_primitive_desc_t hint = forward.operation.desc.get();
+
+    check(library().dnnl_convolution_backward_data_primitive_desc_create(
+              &desc, library().engine, direct, x_in.get(), w_in.get(), y_in.get(), g.stride.data(), gaps.data(),
+              g.pad.data(), g.pad.data(), hint, attributes().get()),
+          "dnnl_convolution_backward_data_primitive_desc_create");
+    Task& data = *(tasks[DATA] = std::make_unique<Task>(desc));
+    data.reads(DNNL_ARG_DIFF_DST, y.get());
+    data.reads(DNNL_ARG_WEIGHTS, w.get());
+    data.writes(DNNL_ARG_DIFF_SRC, x.get());
+
+    check(library().dnnl_convolution_backward_weights_primitive_desc_create(
+              &desc, library().engine, direct, x_in.get(), w_in.get(), b_in, y_in.get(), g.stride.data(), gaps.data(),
+              g.pad.data(), g.pad.data(), hint, attributes().get()),
+          "dnnl_convolution_backward_weights_primitive_desc_create");
+    Task& gradient = *(tasks[WEIGHTS] = std::make_unique<Task>(desc));
+    gradient.reads(DNNL_ARG_SRC, x.get());
+    gradient.reads(DNNL_ARG_DIFF_DST, y.get());
+    gradient.adds_to(DNNL_ARG_DIFF_WEIGHTS, w.get());
+    if (bias) gradient.adds_to(DNNL_ARG_DIFF_BIAS, b.get());
+  }
+
+  // Elements of float32 for any of the three tasks, wherever the array begins.
+  size_t scratch() const {
+    size_t bytes = 0;
+    for (const auto& task : tasks) bytes = std::max(bytes, task->scratch());
+    return bytes / sizeof(float) + 16;
+  }
+
+  py::tuple implementations() const {
+    return py::make_tuple(tasks[FORWARD]->operation.implementation(), tasks[DATA]->operation.implementation(),
+                          tasks[WEIGHTS]->operation.implementation());
+  }
+
+  // forward: x, w, bias, y; data: dy, w, dx; weights: x, dy, dw, db. Arrays arrive checked from engines/onednn.py.
+  void run(int task, const py::array& a, const py::array& b, const py::object& c, const py::object& d,
+           const py::array& scratch) const {
+    void *const pa = pointer(a), *const pb = pointer(b), *const pc = pointer(c), *const pd = pointer(d);
+    char* const from = static_cast<char*>(pointer(scratch));
+    char* const aligned = from + (64 - reinterpret_cast<uintptr_t>(from) % 64) % 64;
+    py::gil_scoped_release without_gil;
+    const WithThreads with(threads);
+    if (task == FORWARD && !bias)
+      tasks[task]->run({pa, pb, pd}, aligned);
+    else
+      tasks[task]->run({pa, pb, pc, pd}, aligned);
+  }
+
+ private:
+  static void* pointer(const py::handle& array) {
+    return array.is_none() ? nullptr : const_cast<void*>(py::reinterpret_borrow<py::array>(array).data());
+  }
+
+  const int threads;
+  const bool bias;
+  std::unique_ptr<Task> tasks[TASKS];
+};
+
+}  // namespace
+}  // namespace onednn
+
+void define_onednn(py::module_& m) {
+  m.def("onednn_load", &onednn::load, py::arg("path"), "Opens oneDNN's library, once.");
+  py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
+      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, bool, int>(), py::arg("numbers"),
+           py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("relu"), py::arg("threads"))
+      .def_property_readonly("scratch", &onednn::Convolution::scratch)
+      .def_property_readonly("implementations", &onednn::Convolution::implementations)
+      .def("run", &onednn::Convolution::run);
+}

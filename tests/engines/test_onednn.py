@@ -1,0 +1,222 @@
+import logging
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import layerforge as lf
+from layerforge import _csrc, engines, kernels
+from layerforge.device import cpu
+from layerforge.engines import Geometry, Im2col, OneDnn, onednn, output_shape
+from layerforge.errors import KernelError
+
+pytestmark = pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="oneDNN's wheel is for Linux on x86-64"
+)
+
+
+def geometry(batch, channels, num_output, spatial, kernel, stride=1, pad=0, dilation=1, group=1):
+    axes = len(spatial)
+    kernel, stride, pad, dilation = (
+        value if isinstance(value, tuple) else (value,) * axes for value in (kernel, stride, pad, dilation)
+    )
+    output = output_shape(spatial, kernel, stride, pad, dilation)
+    return Geometry(batch, channels, num_output, group, spatial, kernel, stride, pad, dilation, output)
+
+
+CASES = {
+    "AlexNet's conv1": geometry(2, 3, 96, (63, 47), 11, stride=4),
+    "AlexNet's conv2": geometry(2, 96, 64, (13, 9), 5, pad=2, group=2),
+    "3x3": geometry(3, 16, 48, (9, 11), 3, pad=1),
+    "one channel": geometry(2, 1, 16, (12, 12), 5),
+    "blocks of 8": geometry(2, 24, 40, (7, 8), 3, pad=1),
+    "strided": geometry(3, 32, 16, (14, 15), 3, stride=2, pad=1),
+    "stride beyond what is left": geometry(2, 16, 16, (12, 13), 3, stride=(4, 3)),
+    "dilated": geometry(2, 16, 16, (15, 14), 3, pad=2, dilation=2),
+    "depthwise": geometry(2, 32, 32, (10, 9), 3, pad=1, group=32),
+    "depthwise, strided": geometry(2, 16, 16, (11, 9), 3, stride=2, pad=1, group=16),
+    "one image": geometry(1, 32, 32, (20, 20), 3, pad=1),
+    "one spatial axis": geometry(3, 16, 16, (17,), 3, stride=2, pad=1),
+    "three spatial axes": geometry(2, 16, 16, (5, 6, 7), (3, 2, 3), (1, 2, 1), (1, 0, 1)),
+}
+
+REFUSED = {
+    "1x1, which is one product as it is": geometry(2, 16, 16, (8, 8), 1),
+    "few outputs": geometry(2, 16, 10, (8, 8), 3),
+    "channels that fill no block": geometry(2, 20, 16, (8, 8), 3),
+    "groups of few channels": geometry(2, 32, 32, (8, 8), 3, group=8),
+    "no spatial axis": geometry(4, 16, 16, (), ()),
+    "four spatial axes": geometry(1, 16, 16, (3, 4, 3, 4), 2),
+    "an empty batch": geometry(0, 16, 16, (5, 5), 3),
+}
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    before = kernels.get_threads()
+    kernels.set_threads(request.param)
+    yield request.param
+    kernels.set_threads(before)
+
+
+def results(engine, g, bias=True, seed=1):
+    """y, dx, dw and db, the last two added to what was there."""
+    random = np.random.default_rng(seed)
+    x, w, b, dy = (
+        random.standard_normal(shape).astype(np.float32)
+        for shape in (g.input_shape, g.weight_shape, (g.num_output,), g.output_shape)
+    )
+    y, dx = np.full(g.output_shape, np.nan, np.float32), np.full(g.input_shape, np.nan, np.float32)
+    dw, db = np.full(w.shape, 3, np.float32), np.full(b.shape, 5, np.float32)
+    scratch = np.full(engine.scratch(g) + 1, np.nan, np.float32)[1:]  # begins at no boundary
+    engine.forward(x, w, b if bias else None, y, g, scratch)
+    engine.backward_data(dy, w, dx, g, scratch)
+    engine.backward_weights(x, dy, dw, db if bias else None, g, scratch)
+    return y, dx, dw, db
+
+
+def test_is_there():
+    """The default where its wheel exists: built in, installed, and chosen."""
+    assert onednn.available()
+    assert engines.convolution("cpu", "DEFAULT", CASES["3x3"]).name == "MKLDNN"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_computes_what_im2col_does(threads, name, bias):
+    g = CASES[name]
+    assert OneDnn().supports(g, np.float32)
+    for found, expected in zip(results(OneDnn(), g, bias), results(Im2col(), g, bias), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_formula():
+    """One output position of every channel, and the whole bias gradient, by hand."""
+    g = geometry(2, 8, 8, (3, 3), 3)
+    random = np.random.default_rng(3)
+    x, w = random.standard_normal(g.input_shape), random.standard_normal(g.weight_shape)
+    b, dy = random.standard_normal(8), random.standard_normal(g.output_shape)
+    single = [array.astype(np.float32) for array in (x, w, b, dy)]
+    y, dx = np.empty(g.output_shape, np.float32), np.empty(g.input_shape, np.float32)
+    dw, db = np.zeros(g.weight_shape, np.float32), np.zeros(8, np.float32)
+    engine = OneDnn()
+    scratch = cpu.empty(engine.scratch(g))
+    engine.forward(*single[:3], y, g, scratch)
+    engine.backward_data(single[3], single[1], dx, g, scratch)
+    engine.backward_weights(single[0], single[3], dw, db, g, scratch)
+    np.testing.assert_allclose(y[:, :, 0, 0], np.einsum("nchw,mchw->nm", x, w) + b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dx, np.einsum("nm,mchw->nchw", dy[:, :, 0, 0], w), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dw, np.einsum("nm,nchw->mchw", dy[:, :, 0, 0], x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_bits_repeat(threads):
+    for name in ("3x3", "AlexNet's conv1", "blocks of 8"):
+        seen = {b"".join(array.tobytes() for array in results(OneDnn(), CASES[name])) for _ in range(5)}
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize("written", engines.NAMES)
+def test_names(written):
+    """CAFFE is im2col; what else may be written is the fast engine of the device."""
+    expected = "CAFFE" if written == "CAFFE" else "MKLDNN"
+    assert engines.convolution("cpu", written, CASES["3x3"]).name == expected
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_leaves_to_im2col(name):
+    assert engines.convolution("cpu", "MKLDNN", REFUSED[name]).name == "CAFFE"
+
+
+def test_leaves_float64_to_im2col():
+    assert engines.convolution("cpu", "MKLDNN", CASES["3x3"], np.float64).name == "CAFFE"
+
+
+def test_is_compiled_code():
+    """Never oneDNN's reference loops, which are a thousand times slower."""
+    for g in CASES.values():
+        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, False, 1)
+        assert not [name for name in made.implementations if name.startswith("ref")]
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"x": np.zeros((3, 16, 9, 11))}, "argument x: expected a C-contiguous float32 array of shape (3, 16, 9, 11), "
+                                       "received float64 array of shape (3, 16, 9, 11)"),
+    ({"y": np.zeros((3, 48, 9, 11), np.float32)[:, ::-1]},
+     "argument y: expected a C-contiguous float32 array of shape (3, 48, 9, 11), "
+     "received float32 array, not C-contiguous, of shape (3, 48, 9, 11)"),
+    ({"scratch": np.zeros(1 << 20)}, "scratch must be a flat float32 array, not float64 array of shape (1048576,)"),
+])  # fmt: skip
+def test_wrong_arrays(change, message):
+    g = CASES["3x3"]
+    arrays = {"x": g.input_shape, "w": g.weight_shape, "b": (48,), "y": g.output_shape, "scratch": (1 << 20,)}
+    arguments = {name: np.zeros(shape, np.float32) for name, shape in arrays.items()} | change
+    with pytest.raises(KernelError) as caught:
+        OneDnn().forward(**arguments, geometry=g)
+    assert str(caught.value) == "convolution: " + message
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """As on a machine where the library has not been looked for yet."""
+    onednn.available.cache_clear()
+    engines.convolution.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    onednn.available.cache_clear()
+    engines.convolution.cache_clear()
+
+
+def test_without_the_wheel(elsewhere, caplog):
+    elsewhere.setattr(onednn, "PACKAGE", "onednn-for-nobody")
+    with caplog.at_level(logging.INFO, "layerforge.engines"):
+        assert engines.convolution("cpu", "DEFAULT", CASES["3x3"]).name == "CAFFE"
+        assert engines.convolution("cpu", "DEFAULT", CASES["dilated"]).name == "CAFFE"
+    assert caplog.messages == [
+        "oneDNN is not installed (`pip install onednn-for-nobody`): convolutions are computed by im2col"
+    ]
+
+
+def test_without_the_headers(elsewhere):
+    """A build that found no headers has no engine of that name."""
+    elsewhere.delattr(_csrc, "onednn_load")
+    assert engines.convolution("cpu", "DEFAULT", CASES["3x3"]).name == "CAFFE"
+
+
+def test_a_library_that_does_not_open(tmp_path):
+    path = tmp_path / "libdnnl.so.3"
+    path.write_bytes(b"no library")
+    code = (
+        "import logging, pathlib; logging.basicConfig(format='%(message)s')\n"
+        "from layerforge.engines import onednn\n"
+        f"onednn.find = lambda: pathlib.Path({str(path)!r})\n"
+        "print(onednn.available())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+    assert run.stderr == (f"oneDNN cannot be used: {path}: file too short; convolutions are computed by im2col\n")
+
+
+NET = """
+layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 2 dim: 3 dim: 12 dim: 12 }} }} }}
+layer {{ name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param {{ num_output: 16 kernel_size: 3 {0} weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+        convolution_param {{ num_output: 16 kernel_size: 3 {0} weight_filler {{ type: "xavier" }} }} }}
+"""
+
+
+def test_layers_tell_their_engine(tmp_path):
+    for written, expected in (("", "MKLDNN"), ("engine: CAFFE", "CAFFE"), ("engine: CUDNN", "MKLDNN")):
+        path = tmp_path / "net.prototxt"
+        path.write_text(NET.format(written))
+        net = lf.Net(str(path), seed=1)
+        assert [layer.engine.name for layer in net.layers if layer.type == "Convolution"] == [expected] * 2
+
+
+def test_is_not_loaded_before_it_is_needed():
+    code = "import layerforge; print(any('libdnnl' in line for line in open('/proc/self/maps')))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

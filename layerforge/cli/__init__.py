@@ -27,6 +27,9 @@ VERBS = {
     "draw": "draw a net as Graphviz dot, SVG, PNG or PDF",
     "classify": "tell the classes of images",
     "detect": "score windows of images",
+    "convert_imageset": "make a database of the images that a list names",
+    "compute_image_mean": "compute the mean image of a database",
+    "extract_features": "write what a net computes of each image to a database or a file",
     "parse_log": "write what a training log says as CSV",
     "plot": "draw training logs as charts",
 }
@@ -42,7 +45,7 @@ ALIASES = {
 
 HELP = f"""usage: layerforge COMMAND [flags]
 
-{chr(10).join(f"  {verb:14}{text}" for verb, text in VERBS.items())}
+{chr(10).join(f"  {verb:20}{text}" for verb, text in VERBS.items())}
 
 layerforge COMMAND --help tells a command's flags. Caffe's spellings work too: -solver=f.prototxt, -max_iter 20, -gpu 0.
 """

@@ -1,4 +1,4 @@
-"""Databases that appear whole or not at all."""
+"""Databases and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -50,6 +50,32 @@ def new_database(path: str | os.PathLike[str], backend: str = "lmdb") -> Iterato
             writer.close()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The name of a file beside ``path``, which takes that name at the end of the ``with`` block, as `new_database`."""
+    target = Path(path)
+    refuse_existing(target)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+        os.chmod(temporary, 0o666 & ~_umask())
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        refuse_existing(target)
+        os.rename(temporary, target)
+        temporary = None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise not_written(target, error) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
 
 def refuse_existing(path: str | os.PathLike[str]) -> None:

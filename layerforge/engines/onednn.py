@@ -4,7 +4,7 @@ The library comes with the wheel onednn-cpu-gomp and is opened by its path when 
 it, and in a build without its headers, there is no such engine and im2col computes everything. It shares the OpenMP
 threads of our own kernels. float32, one to three spatial axes.
 
-What is in here says which geometries it takes. The figures are in docs/decisions/006-onednn.md.
+What is in here says which geometries it takes. The figures are in docs/decisions/007-onednn.md.
 """
 
 from __future__ import annotations

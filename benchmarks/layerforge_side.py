@@ -41,8 +41,9 @@ class Trainer:
         np.savez(self.folder / "weights.npz", **arrays)
 
     def describe(self) -> dict:
+        where = "the tree" if Path(lf.__file__).is_relative_to(ROOT / "layerforge") else "installed"
         return {
-            "version": f"LayerForge {lf.__version__} ({'the tree' if Path(lf.__file__).is_relative_to(ROOT) else 'installed'})",
+            "version": f"LayerForge {lf.__version__} ({where})",
             "parameters": sum(blob.count for blobs in self.solver.net.params.values() for blob in blobs),
             "threads": lf.get_threads(),
         }

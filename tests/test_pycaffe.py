@@ -15,8 +15,8 @@ from layerforge.errors import DeviceError
 NAMES = """
     set_mode_cpu set_mode_gpu set_device set_random_seed init_log log layer_type_list has_nccl solver_count solver_rank
     set_solver_count set_solver_rank set_multiprocess TRAIN TEST Layer get_solver Net SGDSolver NesterovSolver
-    AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver NCCL Timer Classifier Detector io NetSpec layers params to_proto
-    __version__ proto net_spec classifier detector draw coord_map pycaffe
+    AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver NCCL Timer Classifier Detector io NetSpec layers params
+    to_proto __version__ proto net_spec classifier detector draw coord_map pycaffe
 """
 
 TYPES = """

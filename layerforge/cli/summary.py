@@ -51,7 +51,7 @@ def run(args: Namespace, handler: Any) -> int:
         args.stage,
         device=ledger(),
         seed=0,
-        reuse=not training,
+        reuse=True,
         allocate=False,
     )
     try:

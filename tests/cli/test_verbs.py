@@ -157,7 +157,7 @@ def test_summary(lab):
 
 def train_memory() -> str:
     """By the net's own account, once it has all its memory."""
-    net = layerforge.Net("net.prototxt", layerforge.TRAIN, reuse=False)
+    net = layerforge.Net("net.prototxt", layerforge.TRAIN)
     net.storage.need_diffs()
     taken = net.memory_bytes()
     parameters = taken["parameters"]

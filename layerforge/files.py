@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,6 +71,11 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise not_written(Path(path), error) from error
+    except RuntimeError as error:  # so h5py reports what the system said
+        said = re.search(r"errno = (\d+)", str(error))
+        if said is None:
+            raise
+        raise not_written(Path(path), OSError(int(said[1]), os.strerror(int(said[1])))) from error
 
 
 def not_written(path: Path, error: OSError) -> SnapshotError:

@@ -15,7 +15,7 @@ import os
 import re
 import time
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,16 +43,6 @@ class Names:
     def of(cls, stem: str | Path, hdf5: bool) -> Names:
         ending = ".h5" if hdf5 else ""
         return cls(Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}"), Path(f"{stem}.resume.json"))
-
-
-@dataclass
-class State:
-    """A solver state as read from a file."""
-
-    iter: int
-    learned_net: str
-    current_step: int
-    history: list[np.ndarray] = field(default_factory=list)
 
 
 def write(solver: Solver) -> Names:
@@ -89,45 +79,48 @@ def _write_state_hdf5(path: str, state: wire.SolverState) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
-        file.create_dataset("iter", data=np.int32(state.iter))
-        file.create_dataset("learned_net", data=np.bytes_(state.learned_net.encode()))
-        file.create_dataset("current_step", data=np.int32(state.current_step))
+        file.create_dataset("iter", data=np.int32([state.iter]))
+        file.create_dataset("current_step", data=np.int32([state.current_step]))
+        text = state.learned_net.encode() + b"\0"  # which Caffe's reader needs, and numpy's strings do not keep
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(len(text))
+        kind.set_strpad(h5py.h5t.STR_NULLTERM)
+        place = h5py.h5d.create(file.id, b"learned_net", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+        place.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(text, f"S{len(text)}"), mtype=kind)
         group = file.create_group("history")
         for index, array in enumerate(state.history):
             group.create_dataset(str(index), data=array)
 
 
-def read_state(path: str | os.PathLike[str]) -> State:
+def read_state(path: str | os.PathLike[str]) -> wire.SolverState:
     """Reads a solver state of either format. Raises SnapshotError for a damaged file."""
     name = os.fspath(path)
     if not weights.is_hdf5(name):
-        read = wire.read_state(name)
-        return State(read.iter, read.learned_net, read.current_step, list(read.history))
+        return wire.read_state(name)
     import h5py
 
     try:
         with h5py.File(name, "r") as file:
-            learned = file["learned_net"][()]
+            learned = np.asarray(file["learned_net"][()]).item()
             history = file["history"]
-            return State(
-                int(np.asarray(file["iter"][()]).item()),
-                learned.decode() if isinstance(learned, bytes) else str(learned),
-                int(np.asarray(file["current_step"][()]).item()),
-                [history[str(i)][...] for i in range(len(history))],
+            return wire.SolverState(
+                iter=int(np.asarray(file["iter"][()]).item()),
+                learned_net=learned.decode() if isinstance(learned, bytes) else str(learned),
+                current_step=int(np.asarray(file["current_step"][()]).item()) if "current_step" in file else 0,
+                history=[history[str(i)][...] for i in range(len(history))],
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise SnapshotError(f"{name}: damaged solver state: {error}") from error
 
 
 def find_model(state_path: Path, learned_net: str) -> Path:
-    """The weights that a solver state goes with: as it says, or beside it."""
-    named = Path(learned_net)
-    candidates = [named, state_path.parent / named.name]
+    """The weights that a solver state goes with: beside it, for both may have been moved, or else where it says."""
+    candidates = [state_path.with_name(Path(learned_net).name), Path(learned_net)] if learned_net else []
     match = STATE.match(state_path.name)
     if match:
-        candidates.append(state_path.parent / f"{match['stem']}.caffemodel{match['hdf5'] or ''}")
+        candidates.append(state_path.with_name(f"{match['stem']}.caffemodel{match['hdf5'] or ''}"))
     for candidate in candidates:
-        if (learned_net and candidate.is_file()) or (candidate is candidates[-1] and candidate.is_file()):
+        if candidate.is_file():
             return candidate
     raise SnapshotError(
         f'{state_path}: its weights "{learned_net}" are not there, nor beside it in "{state_path.parent}".'
@@ -145,8 +138,7 @@ def state_of(path: str | os.PathLike[str]) -> Path:
             if not partner.is_file():
                 raise SnapshotError(
                     f"{given} holds weights, and its solver state {partner} is not there. To start from the weights"
-                    f" alone,"
-                    f" use --weights {given}"
+                    f" alone, use --weights {given}"
                 )
             return partner
     if name.endswith(".resume.json"):
@@ -227,7 +219,7 @@ def is_good(state_path: Path) -> bool:
     try:
         record = read_sidecar(state_path)
         if record is None:
-            find_model(state_path, read_state(state_path).learned_net)
+            weights.read(find_model(state_path, read_state(state_path).learned_net))
             return True
         return all(_checksum(state_path.with_name(name)) == known for name, known in record["files"].items())
     except (SnapshotError, OSError):

@@ -1,8 +1,9 @@
 """Caffe's messages under the names of protobuf's generated module: ``caffe_pb2.NetParameter``.
 
 >>> from google.protobuf import text_format
->>> net = text_format.Merge('layer { type: "Pooling" pooling_param { pool: AVE } }', NetParameter())
->>> net.layer[0].pooling_param.pool == PoolingParameter.AVE
+>>> from layerforge.proto import caffe_pb2
+>>> net = text_format.Merge('layer { type: "Pooling" pooling_param { pool: AVE } }', caffe_pb2.NetParameter())
+>>> net.layer[0].pooling_param.pool == caffe_pb2.PoolingParameter.AVE
 True
 
 The classes come from `layerforge.schema` each time they are asked for, so that a net has the fields of every layer that

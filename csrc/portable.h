@@ -46,7 +46,8 @@ KERNEL T sum_of(index_t count, Term term) {
   index_t j = 0;
   for (; j + 8 <= count; j += 8)
     for (int k = 0; k < 8; ++k) lane[k] += term(j + k);
-  for (; j < count; ++j) lane[j % 8] += term(j);
+  for (int k = 0; k < 7; ++k)  // k known when compiled: the lanes stay in a GPU's registers
+    if (j + k < count) lane[k] += term(j + k);
   return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
 }
 

@@ -66,3 +66,35 @@ def registration(header: Path, wide: bool) -> str:
         names = ", ".join(f'"{each.name}"' for each in kernel.parameters)
         lines.append(f'  add<{", ".join(forms)}>("{family}", "{kernel.name}", {{{names}}});')
     return "\n".join([*lines, "  return true;", "}();", ""])
+
+
+def grid_source(header: str, wide: bool) -> str:
+    """The C++ source from which a GPU's compiler makes the kernels of a header; see csrc/grid.h."""
+    lines = ["#define LAYERFORGE_WIDE_INDEX"] * wide + [f'#include "kernels/{header}"', '#include "grid.h"']
+    return "\n".join([*lines, ""])
+
+
+def grid_name(kernel: Signature, element: str) -> str:
+    """The instance of csrc/grid.h's template that runs a kernel, for T = ``element``, "float" or "double".
+
+    >>> grid_name(signatures("template <class T> KERNEL void negate(index_t i, const T* x, T* y) {")[0], "float")
+    'over_grid<negate<float>, const float*, float*>'
+    """
+    of = [f"{kernel.name}<{element}>" if kernel.typed else kernel.name]
+    for each in kernel.parameters:
+        name = element if each.type == "T" else each.type
+        of.append(("const " if each.constant else "") + name + ("*" if each.pointer else ""))
+    return f"over_grid<{', '.join(of)}>"
+
+
+def emulation(header: Path, wide: bool) -> str:
+    """The C++ source that registers a header's kernels with the emulated device; see csrc/emulate.h."""
+    lines = ["// Written by the build; see layerforge/kernel_source.py.", "#define LAYERFORGE_WIDE_INDEX"][: 1 + wide]
+    lines += [f'#include "kernels/{header.name}"', '#include "emulate.h"', "", "static const bool registered = [] {"]
+    width = "wide" if wide else "narrow"
+    for kernel in signatures(header.read_text(encoding="utf-8")):
+        for element in ("float", "double") if kernel.typed else ("float",):
+            form = f"{kernel.name}<{element}>" if kernel.typed else kernel.name
+            name = f"{header.stem}/{kernel.name}/{element}/{width}"
+            lines.append(f'  add_body("{name}", Emulated<{form}>::run);')
+    return "\n".join([*lines, "  return true;", "}();", ""])

@@ -1,6 +1,14 @@
 import pytest
 
-from layerforge.kernel_source import Parameter, Signature, registration, signatures
+from layerforge.kernel_source import (
+    Parameter,
+    Signature,
+    emulation,
+    grid_name,
+    grid_source,
+    registration,
+    signatures,
+)
 
 HEADER = """
 // A comment that speaks of KERNEL void nothing(index_t i, const T* x) { and of others.
@@ -72,3 +80,38 @@ def test_registration(tmp_path):
     )
     head, rest = text.split("\n", 1)
     assert registration(header, wide=True) == f"{head}\n#define LAYERFORGE_WIDE_INDEX\n{rest}"
+
+
+def test_grid_source_and_names():
+    text = """
+    template <class T>
+    KERNEL void mix(index_t i, const T* x, uint8_t* y, T slope, index_t inner, uint64_t step) { y[i] = x[i]; }
+    KERNEL void fill(index_t i, int* y) { y[i] = 0; }
+    """
+    mix, fill = signatures(text)
+    assert grid_name(mix, "double") == "over_grid<mix<double>, const double*, uint8_t*, double, index_t, uint64_t>"
+    assert grid_name(fill, "double") == "over_grid<fill, int32_t*>"
+    assert grid_source("mix.h", False) == '#include "kernels/mix.h"\n#include "grid.h"\n'
+    assert grid_source("mix.h", True) == (
+        '#define LAYERFORGE_WIDE_INDEX\n#include "kernels/mix.h"\n#include "grid.h"\n'
+    )
+
+
+def test_emulation(tmp_path):
+    header = tmp_path / "mix.h"
+    header.write_text(
+        "template <class T>\nKERNEL void mix(index_t i, T* x) { x[i] = 0; }\nKERNEL void fill(index_t i, int* y) {}\n"
+    )
+    assert emulation(header, wide=True) == (
+        "// Written by the build; see layerforge/kernel_source.py.\n"
+        "#define LAYERFORGE_WIDE_INDEX\n"
+        '#include "kernels/mix.h"\n'
+        '#include "emulate.h"\n'
+        "\n"
+        "static const bool registered = [] {\n"
+        '  add_body("mix/mix/float/wide", Emulated<mix<float>>::run);\n'
+        '  add_body("mix/mix/double/wide", Emulated<mix<double>>::run);\n'
+        '  add_body("mix/fill/float/wide", Emulated<fill>::run);\n'
+        "  return true;\n"
+        "}();\n"
+    )

@@ -13,7 +13,8 @@ KERNEL void sum_of_squares(index_t i, const T* x, double* partial, index_t size)
   index_t j = 0;
   for (; j + 8 <= count; j += 8)
     for (int k = 0; k < 8; ++k) lane[k] += double(x[begin + j + k]) * double(x[begin + j + k]);
-  for (int k = 0; j < count; ++j, ++k) lane[k] += double(x[begin + j]) * double(x[begin + j]);
+  for (int k = 0; k < 7; ++k)
+    if (j + k < count) lane[k] += double(x[begin + j + k]) * double(x[begin + j + k]);
   partial[i] = ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
@@ -39,7 +40,8 @@ KERNEL void add_channel_sums(index_t i, const T* dy, T* db, index_t images, inde
     index_t j = 0;
     for (; j + 16 <= positions; j += 16)
       for (int k = 0; k < 16; ++k) lane[k] += row[j + k];
-    for (int k = 0; j < positions; ++j, ++k) lane[k] += row[j];
+    for (int k = 0; k < 15; ++k)
+      if (j + k < positions) lane[k] += row[j + k];
     for (int half = 8; half; half /= 2)
       for (int k = 0; k < half; ++k) lane[k] += lane[k + half];
     total += lane[0];

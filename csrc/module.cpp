@@ -116,8 +116,23 @@ static char letter_of(const py::array& array) {
   }
 }
 
+// Arrays that lie elsewhere than in the host's memory: their types, and the Python functions that launch a kernel on
+// them and that describe them. See layerforge/launch.py.
+struct Elsewhere {
+  PyObject *types = nullptr, *launch = nullptr, *describe = nullptr;
+  bool has(PyObject* object) const {
+    return types && PyDict_GetItem(types, reinterpret_cast<PyObject*>(Py_TYPE(object))) != nullptr;
+  }
+};
+static Elsewhere elsewhere;
+
+static void set_elsewhere(py::dict types, py::object launch, py::object describe) {
+  elsewhere = {types.release().ptr(), launch.release().ptr(), describe.release().ptr()};
+}
+
 static std::string describe(PyObject* object) {
   if (object == Py_None) return "None";
+  if (elsewhere.has(object)) return py::str(py::handle(elsewhere.describe)(py::handle(object)));
   if (py::isinstance<py::array>(object)) {
     const auto array = py::reinterpret_borrow<py::array>(object);
     std::string text = py::str(array.dtype());
@@ -150,6 +165,13 @@ struct Call {
   const Kind& kind(size_t n) const { return kernel.variant[type][NARROW].kinds[n]; }
   bool of_type_t(size_t n) const {
     return kernel.typed && kernel.variant[FLOAT][NARROW].kinds[n].type != kernel.variant[DOUBLE][NARROW].kinds[n].type;
+  }
+
+  // Whether the first array is none of the host's: the kernel then runs where it lies.
+  bool lies_elsewhere() const {
+    for (size_t n = 0; elsewhere.types && n < kernel.arguments.size(); ++n)
+      if (kernel.variant[FLOAT][NARROW].kinds[n].pointer && objects[n] != Py_None) return elsewhere.has(objects[n]);
+    return false;
   }
 
   // T is the type of the first array argument declared with it.
@@ -294,6 +316,12 @@ static PyObject* launch(PyObject*, PyObject* const* objects, Py_ssize_t given, P
       fail(kernel,
            "expected " + std::to_string(expected) + " arguments (" + list + "), received " + std::to_string(given - 1));
     }
+    if (call.lies_elsewhere()) {
+      py::tuple arguments(expected);
+      for (size_t n = 0; n < expected; ++n) arguments[n] = py::reinterpret_borrow<py::object>(objects[n + 1]);
+      const py::object count = wanted ? py::reinterpret_borrow<py::object>(wanted) : py::object(py::none());
+      return py::handle(elsewhere.launch)(handle, arguments, count).release().ptr();
+    }
     call.choose_type();
     for (size_t n = 0; n < expected; ++n) call.take(n);
     if (wanted && wanted != Py_None) {
@@ -358,6 +386,7 @@ PYBIND11_MODULE(_csrc, m) {
   thread_count = std::max(1, omp_get_max_threads());  // OMP_NUM_THREADS, or the cores that this process may use
   m.attr("kernels") = number_kernels();
   m.attr("launch") = py::reinterpret_steal<py::object>(PyCFunction_NewEx(&launch_method, nullptr, nullptr));
+  m.def("set_elsewhere", &set_elsewhere, py::arg("types"), py::arg("launch"), py::arg("describe"));
   m.def("set_threads", [](int count) { thread_count = std::max(1, count); }, py::arg("count"));
   m.def("get_threads", &threads);
   define_memory(m);

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from . import device as devices
 from .errors import DefinitionError, Place, ShapeError, did_you_mean
 from .kernels import Kernels
 
@@ -39,16 +40,20 @@ def filler(name: str) -> Callable[[Filler], Filler]:
 
 
 def fill(array: Any, options: Any, key: tuple[int, ...], place: Place | None = None) -> None:
-    """Fills a C-contiguous float32 or float64 array as a FillerParameter says.
+    """Fills a C-contiguous float32 or float64 array as a FillerParameter says, the same on every device.
 
     ``key`` is (seed, stream) or (seed, stream, step); the same key gives the same numbers. Raises DefinitionError, at
     ``place``, for an unknown type, and ShapeError for a shape that the filler cannot fill.
     """
     seed, stream, *step = key
+    device = devices.of(array)
+    values = array if device.is_host else np.empty(array.shape, array.dtype)
     try:
-        find(options, place)(array, options, (seed, stream & 0xFFFFFFFF, step[0] if step else 0))
+        find(options, place)(values, options, (seed, stream & 0xFFFFFFFF, int(step[0]) if step else 0))
     except ShapeError as error:
         raise ShapeError(error.message, error.place or place) from None
+    if values is not array:
+        device.from_numpy(array, values)
 
 
 def find(options: Any, place: Place | None = None) -> Filler:

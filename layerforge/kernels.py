@@ -7,8 +7,8 @@
 array([-0.5,  2. ], dtype=float32)
 
 A kernel's source is a header of ``csrc/kernels``; the build compiles all of them for float32 and float64 and for 32-bit
-and 64-bit indices. This is the one place where it is decided what runs: the hand-tuned CPU version where there is one,
-the portable loop otherwise.
+and 64-bit indices. This is the one place where it is decided what runs: on arrays of another device, its launch of the
+kernel; on the CPU's, the hand-tuned version where there is one, and the portable loop otherwise.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from . import launch
+from .device.base import homes
 from .errors import KernelError, did_you_mean
 
 try:
@@ -101,3 +103,11 @@ def element_type(dtype: Any) -> np.dtype:
     if found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise KernelError(f"numbers are float32 or float64, not {found}")
     return found
+
+
+def _names() -> dict[int, tuple[str, str]]:
+    """Handle -> header and kernel."""
+    return {entry[0]: (family, name) for family, all_ in _csrc.kernels.items() for name, entry in all_.items()}
+
+
+_csrc.set_elsewhere(homes, launch.elsewhere(_names(), include_path()), launch.describe)

@@ -132,14 +132,23 @@ def test_get():
 
 
 @pytest.mark.parametrize("name, message", [
-    ("gpu", 'device "gpu": this version of LayerForge computes on the CPU only; use device "cpu"'),
-    ("cuda:1", 'device "cuda:1": this version of LayerForge computes on the CPU only; use device "cpu"'),
-    ("cup", 'no device "cup"; there is: cpu. Did you mean "cpu"?'),
+    ("cup", 'no device "cup"; there are: cpu, gpu, emulated. Did you mean "cpu"?'),
+    ("gpu:one", 'no device "gpu:one"; there are: cpu, gpu, emulated. Did you mean "gpu"?'),
 ])  # fmt: skip
 def test_get_of_what_is_not_there(name, message):
     with pytest.raises(DeviceError) as caught:
         device.get(name)
     assert str(caught.value) == message
+
+
+def test_where_an_array_lies():
+    emulated = device.get("emulated")
+    assert device.of(np.zeros(2)) is cpu
+    assert device.of(emulated.zeros(2)) is emulated
+    assert device.home([1]) is None
+    with pytest.raises(DeviceError) as caught:
+        device.of([1])
+    assert str(caught.value) == "an array of a device is wanted, not list"
 
 
 def test_blas_that_is_not_installed(monkeypatch):

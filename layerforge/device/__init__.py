@@ -7,24 +7,49 @@
 
 from __future__ import annotations
 
-import numpy as np  # noqa: F401  (for the example above)
+import importlib
+from typing import Any
+
+import numpy as np
 
 from ..errors import DeviceError, did_you_mean
-from .base import Device
+from .base import Device, Number, homes
 from .cpu import cpu
 
-__all__ = ["Device", "cpu", "default", "get", "set_default"]
+__all__ = ["Device", "Number", "cpu", "default", "get", "home", "of", "set_default"]
 
-_devices: dict[str, Device] = {"cpu": cpu}
+NAMES = ("cpu", "gpu", "emulated")
 
 
 def get(name: str) -> Device:
-    """The device called ``name``: "cpu". DeviceError for one that this machine or this build does not have."""
-    if name in _devices:
-        return _devices[name]
-    if name.partition(":")[0] in ("gpu", "cuda"):
-        raise DeviceError(f'device "{name}": this version of LayerForge computes on the CPU only; use device "cpu"')
-    raise DeviceError(f'no device "{name}"; there is: {", ".join(_devices)}.{did_you_mean(name, _devices)}')
+    """The device called ``name``: "cpu", "gpu", "gpu:1" (also "cuda:1"), or "emulated", a GPU that the CPU plays.
+
+    DeviceError for one that this machine does not have, which says what is missing.
+    """
+    kind, _, number = name.partition(":")
+    if name == "cpu":
+        return cpu
+    if name == "emulated":
+        return importlib.import_module(f"{__name__}.emulated").emulated
+    if kind in ("gpu", "cuda") and (number.isdigit() or not number):
+        return importlib.import_module(f"{__name__}.cuda").get(int(number or 0))
+    raise DeviceError(f'no device "{name}"; there are: {", ".join(NAMES)}.{did_you_mean(name, NAMES)}')
+
+
+def home(value: Any) -> Device | None:
+    """The device on which an array lies; None for what is no array."""
+    if isinstance(value, np.ndarray):
+        return cpu
+    found = homes.get(type(value))
+    return None if found is None else found(value)
+
+
+def of(array: Any) -> Device:
+    """The device on which an array lies. DeviceError for what is no array."""
+    device = home(array)
+    if device is None:
+        raise DeviceError(f"an array of a device is wanted, not {type(array).__name__}")
+    return device
 
 
 _default = "cpu"

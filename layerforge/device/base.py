@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from ..errors import KernelError
+
+
+class Number:
+    """A number in the device's memory: kernels that get it read it when they run, not when they are launched.
+
+    So a recorded sequence of launches sees what `set` wrote since. It stands for its value wherever a number may.
+    """
+
+    def __init__(self, array: Any, write: Callable[[Any, np.ndarray], None]):
+        self.array = array
+        self.dtype = np.dtype(array.dtype)
+        self._write = write
+        self._host = np.zeros(1, self.dtype)
+
+    @property
+    def pointer(self) -> int:
+        return int(self.array.data.ptr)
+
+    def set(self, value: float) -> None:
+        """Changes it for the launches that follow."""
+        if self._host[0] != value:
+            self._host[0] = value
+            self._write(self.array, self._host)
+
+    def __index__(self) -> int:
+        if self.dtype.kind == "f":
+            raise TypeError("a number of floating point is no integer")
+        return int(self._host[0])
+
+    def __float__(self) -> float:
+        return float(self._host[0])
+
+    def __repr__(self) -> str:
+        return repr(self._host[0].item())
 
 
 class Device(ABC):
     """A place for arrays, with the operations that are not kernels."""
 
     name: str
+
+    #: Whether arrays lie in the host's memory: numpy reads and writes them as they are.
+    is_host = False
 
     @abstractmethod
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Any:
@@ -39,9 +78,27 @@ class Device(ABC):
         not read. All threads take part; the same number of threads gives the same bits.
         """
 
+    def gemm_batch(
+        self,
+        a: Any,
+        b: Any,
+        out: Any,
+        shape: tuple[int, int, int],
+        steps: Sequence[int],
+        number: int,
+        transpose_a: bool,
+        transpose_b: bool,
+    ) -> None:
+        """``number`` products out = op(a) @ op(b) of (M, N, K) = ``shape``; out is overwritten.
+
+        The matrices of the first begin where the arrays do; each next one is ``steps`` elements behind, in a, b and
+        out. Nothing is checked. Only for devices other than the CPU.
+        """
+        raise KernelError(f"{self!r} has no products in batches")
+
     @abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray:
-        """The array's content on the host. On the CPU it is the array itself."""
+        """The array's content on the host. On the CPU it is the array itself, elsewhere a copy."""
 
     @abstractmethod
     def from_numpy(self, out: Any, array: np.ndarray) -> None:
@@ -51,5 +108,58 @@ class Device(ABC):
     def synchronize(self) -> None:
         """Waits until everything that was started is done."""
 
+    def use(self) -> None:  # noqa: B027 (a device of which there is one has nothing to do)
+        """Makes it the one on which this thread computes from now on."""
+
+    def constant(self, values: np.ndarray) -> Any:
+        """An array of the device with these values, made once. Nobody may write to it."""
+        if self.is_host:
+            return values
+        kept: dict[Any, Any] = self.__dict__.setdefault("_constants", {})
+        key = (values.dtype.str, values.shape, values.tobytes())
+        if key not in kept:
+            kept[key] = self.empty(values.shape, values.dtype)
+            self.from_numpy(kept[key], values)
+        return kept[key]
+
+    def number(self, dtype: Any) -> Any:
+        """A `Number` of that type, 0 at first; None where launches cannot be recorded, and numbers may be plain."""
+        return None
+
+    def grid(self, count: int) -> tuple[int, int]:
+        """How many blocks of how many threads a kernel over ``count`` elements gets."""
+        raise KernelError(f"{self!r} launches no grids")
+
+    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+        """Runs a kernel, a `layerforge.launch.Form`, over a grid; ``arguments``: where those lie, as CUDA wants."""
+        raise KernelError(f"{self!r} launches no grids")
+
     def __repr__(self) -> str:
         return f'Device("{self.name}")'
+
+
+#: The arrays of devices that are not the host: type -> the device of such an array.
+homes: dict[type, Callable[[Any], Device]] = {}
+
+
+def check_gemm(
+    is_matrix: Callable[[Any], bool], describe: Callable[[Any], str], a: Any, b: Any, out: Any, ta: bool, tb: bool
+) -> None:
+    """Raises KernelError unless three matrices fit each other as `Device.gemm` says."""
+    for name, matrix in (("a", a), ("b", b), ("out", out)):
+        if not is_matrix(matrix) or matrix.ndim != 2 or not matrix.flags.c_contiguous:
+            raise KernelError(f"gemm: argument {name}: expected a C-contiguous matrix, received {describe(matrix)}")
+    if out.dtype not in (np.float32, np.float64) or not getattr(out.flags, "writeable", True):
+        raise KernelError(
+            f"gemm: argument out: expected a writable float32 or float64 matrix, received {describe(out)}"
+        )
+    for name, matrix in (("a", a), ("b", b)):
+        if matrix.dtype != out.dtype:
+            raise KernelError(f"gemm: argument {name}: expected {out.dtype} as out has, received {describe(matrix)}")
+    rows, inner = a.shape[::-1] if ta else a.shape
+    inner_b, columns = b.shape[::-1] if tb else b.shape
+    if inner != inner_b or out.shape != (rows, columns):
+        raise KernelError(
+            f"gemm: op(a) is ({rows}, {inner}) and op(b) is ({inner_b}, {columns}); "
+            f"out must be ({rows}, {columns}) and the inner sizes equal, but out is {out.shape}"
+        )

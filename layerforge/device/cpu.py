@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from .. import _csrc
-from ..errors import DeviceError, KernelError
-from .base import Device
+from ..errors import DeviceError
+from .base import Device, check_gemm
 
 
 class Cpu(Device):
     """The machine's own processor and memory."""
 
     name = "cpu"
+    is_host = True
 
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> np.ndarray:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -37,27 +38,7 @@ class Cpu(Device):
         alpha: float = 1.0,
         beta: float = 0.0,
     ) -> None:
-        for name, matrix in (("a", a), ("b", b), ("out", out)):
-            if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or not matrix.flags.c_contiguous:
-                raise KernelError(
-                    f"gemm: argument {name}: expected a C-contiguous matrix, received {_describe(matrix)}"
-                )
-        if out.dtype not in (np.float32, np.float64) or not out.flags.writeable:
-            raise KernelError(
-                f"gemm: argument out: expected a writable float32 or float64 matrix, received {_describe(out)}"
-            )
-        for name, matrix in (("a", a), ("b", b)):
-            if matrix.dtype != out.dtype:
-                raise KernelError(
-                    f"gemm: argument {name}: expected {out.dtype} as out has, received {_describe(matrix)}"
-                )
-        rows, inner = a.shape[::-1] if transpose_a else a.shape
-        inner_b, columns = b.shape[::-1] if transpose_b else b.shape
-        if inner != inner_b or out.shape != (rows, columns):
-            raise KernelError(
-                f"gemm: op(a) is ({rows}, {inner}) and op(b) is ({inner_b}, {columns}); "
-                f"out must be ({rows}, {columns}) and the inner sizes equal, but out is {out.shape}"
-            )
+        check_gemm(lambda value: isinstance(value, np.ndarray), _describe, a, b, out, transpose_a, transpose_b)
         _csrc.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ class Im2col(Layer):
         """What the kernels take: how many channels of images there are, how many windows each has, and the axes."""
         axis = len(x) - len(self.windows.kernel) - 1
         geometry = _windows.geometry(x, axis, self.windows, 1, 1)
-        return count(x, 0, axis + 1), math.prod(geometry.output), geometry.shape
+        return count(x, 0, axis + 1), math.prod(geometry.output), self.device.constant(geometry.shape)
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top

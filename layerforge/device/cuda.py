@@ -1,0 +1,290 @@
+"""An NVIDIA GPU: CuPy's arrays and streams, our own kernels and products. The only file that imports CuPy.
+
+CuPy allocates, copies, and does what layers do with whole arrays (``y[...] = x``). Kernels are compiled by NVRTC, one
+module for each header, type and width of index, when the first of them is launched, and kept on the disk; matrix
+products go to cuBLAS directly (see `layerforge.device.cublas`). Everything runs on one stream of the device's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import files
+from ..errors import DeviceError, SnapshotError
+from . import nvrtc
+from .base import Device, Number, check_gemm, homes
+from .cublas import WORKSPACE, Cublas
+from .libraries import load
+
+THREADS = 256  # in a block; csrc/grid.h promises the compiler no more
+WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
+OPTIONS = ("--extra-device-vectorization",)
+LEAST_ARCHITECTURE = 75
+
+
+def driver_version() -> tuple[int, int]:
+    """The newest CUDA that the driver can run. DeviceError without a driver."""
+    version = ctypes.c_int()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise DeviceError(
+            'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use'
+            ' device "cpu"'
+        ) from None
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def load_cupy(driver: tuple[int, int]) -> Any:
+    """CuPy, if it is there and fits the driver; else DeviceError."""
+    wanted = f"pip install 'layerforge[cuda{13 if driver[0] >= 13 else 12}x]'"
+    try:
+        import cupy
+    except ImportError as error:
+        if error.name == "cupy":
+            raise DeviceError(f'device "gpu": the package CuPy is missing; install it with `{wanted}`') from None
+        raise DeviceError(
+            f'device "gpu": CuPy cannot be loaded ({error}). The driver is for CUDA {driver[0]}.{driver[1]}; install'
+            f" what fits it with `{wanted}`"
+        ) from error
+    runtime = cupy.cuda.runtime.runtimeGetVersion()
+    if runtime // 1000 > driver[0]:
+        raise DeviceError(
+            f'device "gpu": the driver is too old: it is for CUDA {driver[0]}.{driver[1]}, and CuPy for'
+            f" {runtime // 1000}.{runtime % 1000 // 10}. Update the driver, or install what fits it with `{wanted}`"
+        )
+    return cupy
+
+
+@functools.cache
+def get(number: int) -> Cuda:
+    """The GPU of that number. DeviceError, which says what is missing: the driver, CuPy, or that GPU."""
+    cupy = load_cupy(driver_version())
+    runtime = cupy.cuda.runtime
+    try:
+        there = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise DeviceError(f'device "gpu": the driver finds no GPU ({error})') from error
+    if number >= there:
+        known = "there is no GPU" if not there else f"there {'is' if there == 1 else 'are'} {there}, from 0 on"
+        raise DeviceError(f'device "gpu:{number}": {known}')
+    return Cuda(cupy, number)
+
+
+class Cuda(Device):
+    """One GPU."""
+
+    def __init__(self, cupy: Any, number: int):
+        self.cupy = cupy
+        self.ordinal = number
+        self.name = f"gpu:{number}" if number else "gpu"
+        self._device = cupy.cuda.Device(number)
+        self.architecture = int(self._device.compute_capability)
+        if self.architecture < LEAST_ARCHITECTURE:
+            raise DeviceError(
+                f'device "{self.name}": a GPU of architecture sm_{LEAST_ARCHITECTURE} (Turing) or later is needed, this'
+                f" one is sm_{self.architecture}"
+            )
+        with self._device:
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+            self._staging = [Staging(cupy) for _ in range(4)]
+        attributes = self._device.attributes
+        self._places = attributes["MultiProcessorCount"] * (attributes["MaxThreadsPerMultiProcessor"] // THREADS)
+        self._turn = 0
+        self._functions: dict[str, int] = {}
+        self._modules: list[Any] = []
+        homes[cupy.ndarray] = lambda array: get(array.device.id)
+        self.use()
+
+    def use(self) -> None:
+        """Makes CuPy work on this device and its stream from now on, in this thread."""
+        self._device.use()
+        self.stream.use()
+
+    @property
+    def title(self) -> str:
+        """What it is: ``NVIDIA H200``."""
+        return self.cupy.cuda.runtime.getDeviceProperties(self.ordinal)["name"].decode()
+
+    # Memory.
+
+    def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Any:
+        return self._allocate(self.cupy.zeros, shape, dtype)
+
+    def empty(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Any:
+        return self._allocate(self.cupy.empty, shape, dtype)
+
+    def _allocate(self, make: Any, shape: Sequence[int] | int, dtype: Any) -> Any:
+        self.use()
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        dtype = np.dtype(dtype)
+        try:
+            return make(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            raise DeviceError(
+                f"not enough memory on {self.name} for {math.prod(shape) * dtype.itemsize / 2**20:,.0f} MiB: an array"
+                f" {shape} of {dtype}; {free / 2**20:,.0f} of its {total / 2**20:,.0f} MiB are free. Lower batch_size"
+            ) from error
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        return array.get(stream=self.stream)
+
+    def from_numpy(self, out: Any, array: np.ndarray) -> None:
+        if out.shape != np.shape(array):
+            raise DeviceError(f"from_numpy: an array {np.shape(array)} does not fit one of shape {out.shape}")
+        if not out.size:
+            return
+        staging = self._staging[self._turn]
+        self._turn = (self._turn + 1) % len(self._staging)
+        self.use()
+        staging.send(array, out, self.stream)
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+    def number(self, dtype: Any) -> Number:
+        return Number(self.zeros(1, dtype), self.from_numpy)
+
+    # Products.
+
+    @functools.cached_property
+    def cublas(self) -> Cublas:
+        try:
+            load("cublasLt")  # which cuBLAS would not find beside it
+            library = load("cublas")
+        except OSError as error:
+            raise DeviceError(
+                f'device "{self.name}": matrix products need cuBLAS ({error}); install it with'
+                " `pip install nvidia-cublas`, or `pip install nvidia-cublas-cu12` for a driver of CUDA 12"
+            ) from None
+        self.use()
+        self._workspace = self.empty(WORKSPACE, np.uint8)
+        return Cublas(library, self._workspace.data.ptr)
+
+    def gemm(
+        self,
+        a: Any,
+        b: Any,
+        out: Any,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+    ) -> None:
+        check_gemm(lambda value: isinstance(value, self.cupy.ndarray), _describe, a, b, out, transpose_a, transpose_b)
+        self.cublas.on(self.stream.ptr)
+        self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+
+    def gemm_batch(self, *arguments: Any) -> None:
+        self.cublas.on(self.stream.ptr)
+        self.cublas.gemm_batch(*arguments)
+
+    # Kernels.
+
+    def grid(self, count: int) -> tuple[int, int]:
+        return min(self._places * WAVES, -(-count // THREADS)), THREADS
+
+    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+        function = self._functions.get(form.key)
+        if function is None:
+            function = self._build(form)
+        self.cupy.cuda.driver.launchKernel(
+            function, blocks, 1, 1, threads, 1, 1, 0, self.stream.ptr, arguments, 0
+        )  # fmt: skip
+
+    def _build(self, form: Any) -> int:
+        """Loads a kernel, and all others of its header."""
+        self.use()
+        program = compiled(form, best_architecture(self.architecture, nvrtc.architectures()))
+        module = self.cupy.cuda.function.Module()
+        module.load(program.cubin)
+        self._modules.append(module)
+        for key, name in form.siblings().items():
+            self._functions[key] = module.get_function(program.names[name]).ptr
+        return self._functions[form.key]
+
+
+class Staging:
+    """A piece of pinned memory, through which a copy to the device goes without anybody waiting for it."""
+
+    def __init__(self, cupy: Any):
+        self.cupy = cupy
+        self.event = cupy.cuda.Event(disable_timing=True)
+        self.memory: Any = None
+        self.size = 0
+
+    def send(self, array: np.ndarray, out: Any, stream: Any) -> None:
+        """Starts a copy into ``out``, in its type. What the last copy from here reads stays until it is done."""
+        self.event.synchronize()
+        if self.size < out.nbytes:
+            self.memory = self.cupy.cuda.alloc_pinned_memory(out.nbytes)
+            self.size = out.nbytes
+        staged = np.frombuffer(self.memory, out.dtype, out.size).reshape(out.shape)
+        staged[...] = array
+        if out.flags.c_contiguous:
+            out.set(staged, stream=stream)
+        else:
+            out[...] = self.cupy.asarray(staged)
+        self.event.record(stream)
+
+
+def best_architecture(wanted: int, known: Sequence[int]) -> int:
+    """The architecture to compile for: the GPU's own, or the latest before it of its generation, which it runs too."""
+    fit = [each for each in known if each // 10 == wanted // 10 and each <= wanted]
+    if not fit:
+        version, all_ = ".".join(map(str, nvrtc.version())), ", ".join(f"sm_{each}" for each in known)
+        raise DeviceError(
+            f"the GPU is of architecture sm_{wanted}, for which the compiler NVRTC {version} makes no code; it knows"
+            f" {all_}. Install another nvidia-cuda-nvrtc"
+        )
+    return max(fit)
+
+
+def compiled(form: Any, architecture: int) -> nvrtc.Program:
+    """The kernels of a header, from the disk if they were compiled before."""
+    headers = sorted([*form.include.glob("*.h"), form.include / "kernels" / f"{form.family}.h"])
+    names = list(form.siblings().values())
+    parts = [form.source, *names, f"sm_{architecture}", str(nvrtc.version()), *OPTIONS]
+    parts += [path.read_text(encoding="utf-8") for path in headers]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    path = cache_folder() / f"{form.family}_sm{architecture}_{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return nvrtc.Program(kept["cubin"].tobytes(), dict(kept["names"].tolist()), "")
+    except (OSError, ValueError, KeyError, EOFError):
+        pass
+    program = nvrtc.compile(
+        form.source, names, architecture, include=[form.include], options=OPTIONS, title=f"{form.family}.h"
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.atomic(path) as file:
+            np.savez(
+                file, cubin=np.frombuffer(program.cubin, np.uint8), names=np.array(list(program.names.items()))
+            )  # fmt: skip
+    except (OSError, SnapshotError):
+        pass  # it is compiled again next time
+    return program
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: under LAYERFORGE_CACHE, or ~/.cache/layerforge."""
+    return Path(os.environ.get("LAYERFORGE_CACHE") or "~/.cache/layerforge").expanduser() / "kernels"
+
+
+def _describe(value: Any) -> str:
+    if not hasattr(value, "flags"):
+        return type(value).__name__
+    layout = "" if value.flags.c_contiguous else ", not C-contiguous,"
+    return f"{value.dtype} array{layout} of shape {value.shape}"

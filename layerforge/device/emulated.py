@@ -1,0 +1,250 @@
+"""The emulated device: what runs on a GPU, run on the CPU, so that every machine can test it.
+
+Arrays, launches and matrix products take the same way through Python as on a GPU, and kernels are the same bodies, one
+thread of the grid after the other, in an order that changes with every launch. It is slow, and it is strict: its memory
+is not numpy's, so that code which touches a GPU's arrays as if they were the host's fails here too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from .. import _csrc
+from ..errors import DeviceError, KernelError
+from . import blas
+from .base import Device, Number, check_gemm, homes
+from .cublas import Cublas
+
+#: Functions of numpy's that layers may call on a device's arrays, because CuPy has them too.
+FUNCTIONS = {np.split, np.concatenate, np.sum}
+
+BLOCKS, THREADS = 3, 32  # few, so that the loops over the grid turn
+
+
+class Array(NDArrayOperatorsMixin):
+    """An array of the emulated device, with as much of CuPy's interface as layers need.
+
+    Numbers and other such arrays may be stored in it, and computed with; numpy's arrays may not.
+    """
+
+    __slots__ = ("__weakref__", "_memory")
+
+    def __init__(self, memory: np.ndarray):
+        self._memory = memory
+
+    dtype = property(lambda self: self._memory.dtype)
+    shape = property(lambda self: self._memory.shape)
+    size = property(lambda self: self._memory.size)
+    ndim = property(lambda self: self._memory.ndim)
+    nbytes = property(lambda self: self._memory.nbytes)
+    itemsize = property(lambda self: self._memory.itemsize)
+    strides = property(lambda self: self._memory.strides)
+
+    @property
+    def flags(self) -> Any:
+        return SimpleNamespace(c_contiguous=self._memory.flags.c_contiguous)
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self._memory.ctypes.data)
+
+    def reshape(self, *shape: Any) -> Array:
+        return Array(self._memory.reshape(*shape))
+
+    def copy(self) -> Array:
+        return Array(self._memory.copy())
+
+    def fill(self, value: float) -> None:
+        self._memory.fill(value)
+
+    def sum(self, axis: Any = None, dtype: Any = None, out: Array | None = None) -> Array:
+        result = self._memory.sum(axis=axis, dtype=dtype, out=None if out is None else out._memory)
+        return Array(np.asarray(result)) if out is None else out
+
+    def __len__(self) -> int:
+        return len(self._memory)
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Array:
+        return Array(np.asarray(self._memory[index]))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._memory[index] = _unwrap(value)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError("an array of the emulated device is no numpy array; device.to_numpy makes one of it")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        given = [_unwrap(each) for each in inputs]
+        if out is not None:
+            options["out"] = tuple(_unwrap(each) for each in out)
+        result = getattr(ufunc, method)(*given, **options)
+        return out[0] if out is not None else Array(np.asarray(result))
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        if function not in FUNCTIONS:
+            raise TypeError(f"numpy.{function.__name__} does not take arrays of the emulated device")
+        first, *others = arguments
+        many = isinstance(first, (list, tuple))
+        result = function([_unwrap(each) for each in first] if many else _unwrap(first), *others, **options)
+        return [Array(each) for each in result] if isinstance(result, list) else Array(np.asarray(result))
+
+    def __repr__(self) -> str:
+        return f"<emulated {self.dtype} array {self.shape}>"
+
+
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, Array):
+        return value._memory
+    if isinstance(value, np.ndarray):
+        raise TypeError("an array of the emulated device takes no numpy array; device.from_numpy copies one into it")
+    return value
+
+
+class HostBlas:
+    """The functions of cuBLAS that are used, done by OpenBLAS on the host: column order, and addresses."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(str(blas.find()))
+        self._gemm = {"s": library.scipy_cblas_sgemm, "d": library.scipy_cblas_dgemm}
+
+    def cublasCreate_v2(self, handle: Any) -> int:
+        return 0
+
+    def cublasSetStream_v2(self, handle: Any, stream: Any) -> int:
+        return 0
+
+    def cublasSetMathMode(self, handle: Any, mode: Any) -> int:
+        return 0
+
+    def cublasSgemm_v2(self, handle: Any, *arguments: Any) -> int:
+        return self._product("s", ctypes.c_float, *arguments)
+
+    def cublasDgemm_v2(self, handle: Any, *arguments: Any) -> int:
+        return self._product("d", ctypes.c_double, *arguments)
+
+    def cublasSgemmStridedBatched(self, handle: Any, *arguments: Any) -> int:
+        return self._products("s", ctypes.c_float, *arguments)
+
+    def cublasDgemmStridedBatched(self, handle: Any, *arguments: Any) -> int:
+        return self._products("d", ctypes.c_double, *arguments)
+
+    def _products(
+        self, letter: str, real: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, alpha: Any,
+        a: Any, lda: Any, step_a: Any, b: Any, ldb: Any, step_b: Any, beta: Any, c: Any, ldc: Any, step_c: Any,
+        number: Any,
+    ) -> int:  # fmt: skip
+        size = ctypes.sizeof(real)
+        for i in range(number.value):
+            places = [
+                ctypes.c_void_p(each.value + i * step.value * size)
+                for each, step in ((a, step_a), (b, step_b), (c, step_c))
+            ]
+            self._product(letter, real, ta, tb, m, n, k, alpha, places[0], lda, places[1], ldb, beta, places[2], ldc)
+        return 0
+
+    def _product(
+        self, letter: str, real: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, alpha: Any,
+        a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any,
+    ) -> int:  # fmt: skip
+        column_order, plain, transposed = 102, 111, 112
+        self._gemm[letter](
+            column_order, transposed if ta.value else plain, transposed if tb.value else plain, m, n, k,
+            real(alpha._obj.value), a, lda, b, ldb, real(beta._obj.value), c, ldc,
+        )  # fmt: skip
+        return 0
+
+
+class Emulated(Device):
+    """A GPU that is none."""
+
+    name = "emulated"
+
+    def __init__(self) -> None:
+        self.seed = 1  # decides the order of threads, and changes with every launch
+
+    @functools.cached_property
+    def cublas(self) -> Cublas:
+        return Cublas(HostBlas())
+
+    @functools.cached_property
+    def _grids(self) -> Any:
+        try:
+            from .. import _emulated
+        except ImportError as error:
+            raise DeviceError(
+                f"the emulated device is not built ({error}); build it with `pip install .` in the source folder"
+            ) from error
+        return _emulated
+
+    def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Array:
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        dtype = np.dtype(dtype)
+        memory = _csrc.zeros(math.prod(shape) * dtype.itemsize)
+        if memory is None:
+            raise DeviceError(
+                f"not enough memory for {math.prod(shape) * dtype.itemsize / 2**20:,.0f} MiB:"
+                f" an array {shape} of {dtype}"
+            )
+        return Array(memory.view(dtype).reshape(shape))
+
+    def gemm(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+    ) -> None:
+        check_gemm(lambda value: isinstance(value, Array), _describe, a, b, out, transpose_a, transpose_b)
+        self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+
+    def gemm_batch(self, *arguments: Any) -> None:
+        self.cublas.gemm_batch(*arguments)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return array._memory.copy()
+
+    def from_numpy(self, out: Array, array: np.ndarray) -> None:
+        if out.shape != np.shape(array):
+            raise DeviceError(f"from_numpy: an array {np.shape(array)} does not fit one of shape {out.shape}")
+        out._memory[...] = array
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: every call returns when its work is done."""
+
+    def number(self, dtype: Any) -> Number:
+        return Number(self.zeros(1, dtype), self.from_numpy)
+
+    def grid(self, count: int) -> tuple[int, int]:
+        return min(BLOCKS, -(-count // THREADS)), THREADS
+
+    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+        body = self._grids.find(form.key)
+        if not body:
+            raise KernelError(f"{form.family}.h: {form.key} is not built; build with `pip install .` again")
+        self.seed = (self.seed * 6364136223846793005 + 1442695040888963407) % 2**64
+        self._grids.launch(body, blocks, threads, arguments, self.seed >> 16)
+
+
+def _describe(value: Any) -> str:
+    if not isinstance(value, Array):
+        return type(value).__name__
+    layout = "" if value.flags.c_contiguous else ", not C-contiguous,"
+    return f"{value.dtype} array{layout} of shape {value.shape}"
+
+
+emulated = Emulated()
+homes[Array] = lambda array: emulated

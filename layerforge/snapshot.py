@@ -166,6 +166,9 @@ def read_sidecar(state_path: Path) -> dict[str, Any] | None:
             raise SnapshotError(
                 f"{path}: version {record['version']} of the sidecar; this LayerForge reads version {VERSION}"
             )
+        missing = {"iter", "files", "seed", "losses", "nets"} - set(record)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         return dict(record) if state_path.name in record["files"] else None
     except (ValueError, KeyError, TypeError) as error:
         raise SnapshotError(

@@ -11,6 +11,7 @@ for. Messages of an older pool stay usable, and `current` turns them into messag
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
@@ -28,6 +29,7 @@ PACKAGE = "layerforge"
 DESCRIPTORS = Path(__file__).with_name("layerforge.desc")
 # What whole files hold; a text of one of them may be taken for the other.
 ROOTS = {"NetParameter": "a net", "SolverParameter": "a solver"}
+WHOLE_FLOAT = re.compile(r"^( *\w+: -?\d+)\.0$", re.M)
 # Fields and enum values with these numbers, and above, are our own: Caffe does not have them.
 FORKS = 10000
 
@@ -270,8 +272,8 @@ def fork_fields(definition: Definition) -> list[tuple[str, Place]]:
 
 
 def to_text(message: Any) -> str:
-    """A message in protobuf's text format, with two spaces per level, as Caffe prints it."""
-    return text_format.MessageToString(message)
+    """A message in protobuf's text format, with two spaces per level, as Caffe prints it: 1, not 1.0."""
+    return WHOLE_FLOAT.sub(r"\1", text_format.MessageToString(message))
 
 
 def from_bytes(raw: bytes, name: str, file: str | None = None) -> Definition:

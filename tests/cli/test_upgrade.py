@@ -39,12 +39,12 @@ layer {
   bottom: "data"
   top: "ip"
   param {
-    lr_mult: 1.0
-    decay_mult: 1.0
+    lr_mult: 1
+    decay_mult: 1
   }
   param {
-    lr_mult: 2.0
-    decay_mult: 0.0
+    lr_mult: 2
+    decay_mult: 0
   }
   inner_product_param {
     num_output: 3

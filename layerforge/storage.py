@@ -1,7 +1,8 @@
 """The memory of a net's blobs: of its own for each, or one place for many in turn.
 
 With reuse, blobs that are never needed at the same time share an arena: data in TEST, where nothing is needed twice,
-and diffs while backward runs. What is read or written from outside keeps memory of its own: sources, outputs, losses.
+and diffs while backward runs. The layers' scratch lies there too. What is read or written from outside keeps memory of
+its own: sources, outputs, losses.
 
 Nobody can tell the difference. A net reuses memory for as long as it only runs whole passes. When a user looks at a
 blob whose memory went to another, or starts a pass in the middle, the net keeps everything from then on: each blob gets
@@ -44,6 +45,7 @@ class Plane:
         self.kept: set[str] = set()  # roots that somebody wants to look at
         self.own: dict[str, Any] = {}  # root -> memory of its own
         self.shared: dict[str, int] = {}  # root -> offset in the arena
+        self.scratch: list[int] = []  # offset in the arena, by node
         self.arena: Any = None
 
     def sizes(self) -> dict[str, int]:
@@ -54,9 +56,16 @@ class Plane:
             sizes[root] = max(sizes.get(root, 0), view.count)
         return sizes
 
-    def take(self, needed: Iterable[str], pinned: Iterable[str], used: Mapping[str, tuple[int, int]]) -> None:
+    def take(
+        self,
+        needed: Iterable[str],
+        pinned: Iterable[str],
+        used: Mapping[str, tuple[int, int]],
+        scratch: Sequence[memory.Interval],
+    ) -> None:
         """Takes memory for the roots that are ``needed``: of their own for those that are ``pinned`` or kept, in the
-        arena for the others, which are ``used`` from one step to another. Memory grows and never shrinks."""
+        arena for the others, which are ``used`` from one step to another, and for ``scratch``. Memory grows and never
+        shrinks."""
         sizes = self.sizes()
         needed = set(needed) | self.kept
         own = needed & (self.kept | set(pinned)) if self.reuse else needed
@@ -64,9 +73,11 @@ class Plane:
             if root not in self.own or self.own[root].size < sizes[root]:
                 self.own[root] = self.device.zeros((sizes[root],), self.dtype)
         rest = sorted(needed - own)
-        offsets, total = memory.plan([memory.Interval(sizes[root], *used[root]) for root in rest])
-        self.shared = dict(zip(rest, offsets, strict=True))
+        offsets, total = memory.plan([*scratch, *(memory.Interval(sizes[root], *used[root]) for root in rest)])
+        self.scratch = offsets[: len(scratch)]
+        self.shared = dict(zip(rest, offsets[len(scratch) :], strict=True))
         if total and (self.arena is None or self.arena.size < total):
+            self.arena = None  # let go of it first
             self.arena = self.device.zeros((total,), self.dtype)
         self.bind(self.views.values())
 
@@ -108,6 +119,7 @@ class Plane:
         for root in lost:
             self.keep(root)
         self.arena = None
+        self.scratch = []
         return lost
 
     def bytes(self) -> int:
@@ -174,7 +186,8 @@ class Storage:
         self._take_data()
         if self.with_diffs:
             self._take_diffs()
-        self._take_for_layers()
+        self._take_state()
+        self._take_scratch()
 
     def _take_data(self) -> None:
         roots = self.data.roots
@@ -182,7 +195,12 @@ class Storage:
         for node in self.nodes:
             pinned.update(view.name for view in (() if node.bottom else node.top))
             pinned.update(view.name for view, _ in node.losses)
-        self.data.take(set(roots.values()), {roots[name] for name in pinned}, self._used(self.data, self.nodes))
+        self.data.take(
+            set(roots.values()),
+            {roots[name] for name in pinned},
+            self._used(self.data, self.nodes),
+            [memory.Interval(size, i, i) for i, size in enumerate(self._scratch_sizes())] if self.data.reuse else [],
+        )
         self._began_with["data"] = self._copies(self.data, self.inputs)
 
     def _take_diffs(self) -> None:
@@ -202,6 +220,7 @@ class Storage:
             {roots[name] for name in needed},
             {roots[name] for name in pinned} | (set(roots.values()) - written),
             self._used(self.diff, running[::-1]),
+            self._scratch_of_backward(running) if self.diff.reuse else [],
         )
         self._began_with["diff"] = self._copies(self.diff, self.outputs)
         self._weigh(loss for node in self.nodes for loss in node.losses)
@@ -216,6 +235,17 @@ class Storage:
                 used[root] = (used.get(root, (i, i))[0], i)
         return used
 
+    def _scratch_sizes(self) -> list[int]:
+        return [node.layer.scratch_size(*node.layer.bottom_shapes) for node in self.nodes]
+
+    def _scratch_of_backward(self, running: Sequence[Node]) -> list[memory.Interval]:
+        """When each node's scratch is needed, counted as diffs are. In forward none of them is: that is step -1."""
+        step = {id(node): i for i, node in enumerate(reversed(running))}
+        return [
+            memory.Interval(size, step.get(id(node), -1), step.get(id(node), -1))
+            for node, size in zip(self.nodes, self._scratch_sizes(), strict=True)
+        ]
+
     def _copies(self, plane: Plane, views: Sequence[View]) -> list[tuple[View, Any]]:
         """Room for copies of these views, if passes may have to be repeated."""
         return [(view, self.device.empty(view.shape, self.dtype)) for view in views] if plane.shared else []
@@ -226,25 +256,39 @@ class Storage:
             if view.diff is not None:
                 view.diff[...] = weight
 
-    def _take_for_layers(self) -> None:
-        need = 0
+    def _take_state(self) -> None:
         for node in self.nodes:
             layer = node.layer
             for name, (shape, dtype) in layer.state_shapes(*layer.bottom_shapes).items():
                 old = layer.state.get(name)
                 if old is None or old.shape != tuple(shape):
                     layer.state[name] = self.device.zeros(tuple(shape), dtype)
-            need = max(need, layer.scratch_size(*layer.bottom_shapes))
-        if self.scratch is None or self.scratch.size < need:
-            self.scratch = self.device.empty((need,), self.dtype)
-        for node in self.nodes:
-            node.layer.scratch = self.scratch[: node.layer.scratch_size(*node.layer.bottom_shapes)]
+
+    def _take_scratch(self) -> None:
+        """Gives every layer its scratch: in an arena where there is one, or else the same place for all."""
+        sizes = self._scratch_sizes()
+        shared = self.data.scratch or self.diff.scratch
+        arena = self.data.arena if self.data.scratch else self.diff.arena
+        if not shared or arena is None:
+            arena, shared = self.scratch, [0] * len(sizes)
+            if arena is None or arena.size < max(sizes, default=0):
+                arena = self.device.empty((max(sizes, default=0),), self.dtype)
+            self.scratch = arena
+        else:
+            self.scratch = None
+        for node, size, start in zip(self.nodes, sizes, shared, strict=True):
+            node.layer.scratch = arena[start : start + size]
 
     def need_diffs(self) -> None:
         """Takes the memory that backward needs, the first time."""
         if not self.with_diffs:
             self.with_diffs = True
+            if self.diff.reuse:  # the scratch will lie among the diffs
+                self.scratch = None
+                for node in self.nodes:
+                    node.layer.scratch = None
             self._take_diffs()
+            self._take_scratch()
 
     # Passes.
 
@@ -319,7 +363,10 @@ class Storage:
         """Gives every blob memory of its own, with what the last pass left in it."""
         plane = self.data if kind == "data" else self.diff
         moment, now = self._moment[kind], self._now(kind)
+        had_scratch = bool(plane.scratch)
         lost = plane.keep_all()
+        if had_scratch:
+            self._take_scratch()
         if not lost or moment is None:
             return
         if moment != now:

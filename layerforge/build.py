@@ -104,7 +104,11 @@ class Graph:
                 " for each, or none",
                 definition.place("loss_weight"),
             )
-        return Node(made, bottom, top, weights or [float(cls.loss and i == 0) for i in range(len(top))])
+        if not weights:
+            weights = [float(cls.loss and i == 0) for i in range(len(top))]
+            if cls.loss:
+                message.loss_weight.extend(weights)  # so it is saved, as Caffe's
+        return Node(made, bottom, top, weights)
 
     def _top(self, made: Layer, i: int, name: str, shape: Shape, bottom: Sequence[View]) -> View:
         if i < len(made.param.top) and graph.works_in_place(made.param, i):
@@ -189,7 +193,8 @@ class Graph:
         ]
         losses: dict[str, Layer] = {}
         for node, flow in zip(self.nodes, graph.needs_backward(links, self.force), strict=True):
-            node.runs_backward = flow.runs
+            # Told to pass nothing down, a layer that learns nothing has nothing to do.
+            node.runs_backward = flow.runs and (any(flow.bottoms) or any(p.needs_diff for p in node.layer.blobs))
             for i, (view, asked) in enumerate(zip(node.bottom, flow.bottoms, strict=True)):
                 want = asked and flow.runs
                 if want:

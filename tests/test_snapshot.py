@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ import pytest
 from layerforge import layer, schema, snapshot, wire
 from layerforge.errors import SnapshotError
 from layerforge.layer import Layer
-from layerforge.solver import Solver
+from layerforge.solver import Solver, get_solver
 
 NET = """name: "small"
 layer { name: "in" type: "Position" top: "x" }
@@ -197,6 +198,20 @@ def test_hdf5_states_are_as_caffe_writes_them(folder):
         assert file["learned_net"][()] == b"s_iter_8.caffemodel.h5"
         assert (file["iter"][0], file["current_step"][0]) == (8, 2)
         assert list(file["history"]) == ["0", "1"]
+
+
+GOLDEN = Path(__file__).with_name("golden") / "solvers"
+
+
+@pytest.mark.parametrize("case", sorted(path.name for path in GOLDEN.iterdir() if path.name != "snapshot-hdf5"))
+def test_files_are_caffes_byte_for_byte(folder, case):
+    for path in (GOLDEN / case).iterdir():
+        shutil.copyfile(path, folder / path.name)
+    made = get_solver("solver.prototxt")
+    made.restore("snap_iter_6.solverstate")
+    before = {name: Path(name).read_bytes() for name in ("snap_iter_6.caffemodel", "snap_iter_6.solverstate")}
+    made.snapshot()
+    assert {name: Path(name).read_bytes() for name in before} == before
 
 
 # Going on.

@@ -79,8 +79,8 @@ def _write_state_hdf5(path: str, state: wire.SolverState) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
-        file.create_dataset("iter", data=np.int32([state.iter]))
-        file.create_dataset("current_step", data=np.int32([state.current_step]))
+        file.create_dataset("iter", data=np.array([state.iter], np.int32))
+        file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
         text = state.learned_net.encode() + b"\0"  # which Caffe's reader needs, and numpy's strings do not keep
         kind = h5py.h5t.C_S1.copy()
         kind.set_size(len(text))

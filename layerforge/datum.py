@@ -100,12 +100,12 @@ def _appended(old: np.ndarray | None, new: np.ndarray) -> np.ndarray:
 
 def datum_bytes(datum: Datum) -> bytes:
     """The bytes of a record, as Caffe writes them."""
-    parts = []
+    parts: list[Any] = []
     for number, size in ((1, datum.channels), (2, datum.height), (3, datum.width)):
         if size or not datum.encoded:
             parts.append(tag_bytes(number, VARINT) + number_bytes(size))
     if len(datum.data):
-        parts += [b"\x22", number_bytes(len(datum.data)), bytes(datum.data)]
+        parts += [b"\x22", number_bytes(len(datum.data)), datum.data]
     parts.append(b"\x28" + number_bytes(datum.label))
     if datum.float_data is not None:
         values = np.ascontiguousarray(datum.float_data, "<f4").reshape(-1)

@@ -149,11 +149,15 @@ def record(listed: Listed, args: Namespace, index: int) -> tuple[tuple[int, ...]
         return f"{listed.describe(index)}: {error.message}"
 
 
-def planes(pixels: Any) -> bytes:
-    """Pixels (H, W, C) as those of each channel, one channel after the other."""
+def planes(pixels: Any) -> memoryview:
+    """Pixels (H, W, C) as the bytes of each channel, one channel after the other."""
     import cv2
+    import numpy as np
 
-    return pixels.tobytes() if pixels.shape[2] == 1 else b"".join(cv2.split(pixels))
+    height, width, channels = pixels.shape
+    apart = np.empty((channels, height, width), np.uint8)
+    cv2.split(pixels, list(apart))
+    return memoryview(apart).cast("B")
 
 
 def extension(path: str) -> str:

@@ -8,10 +8,11 @@ from typing import IO, Any
 
 from ..protobytes import number_bytes
 from . import leveldb_format as form
+from .flusher import EVERY, Flusher
 from .source import LEVELDB
 
 BLOCK = 4096  # bytes after which a block ends; an image has one of its own
-TABLE = 64 << 20  # bytes after which a table ends
+TABLE = EVERY  # bytes after which a table ends
 LEVEL = 6  # the last one: its size has no limit, so LevelDB has nothing to tidy when it opens the folder
 
 
@@ -27,18 +28,24 @@ class LevelDbWriter:
         self._sequence = 0
         self._tables: list[tuple[int, int, bytes, bytes]] = []  # number, size, first and last internal key
         self._table: _Table | None = None
+        self._flusher = Flusher()
 
     def put(self, key: bytes, value: bytes) -> None:
         if self._table is None:
-            self._table = _Table(self.folder / f"{self._number:06}.ldb")
+            self._table = _Table(self._path())
         self._sequence += 1
         self._table.add(key + (self._sequence << 8 | form.VALUE).to_bytes(8, "little"), value)
         if self._table.size >= TABLE:
             self._end_table()
 
+    def _path(self) -> Path:
+        """The table at hand."""
+        return self.folder / f"{self._number:06}.ldb"
+
     def _end_table(self) -> None:
         if self._table is not None:
             self._table.finish()
+            self._flusher.flush(self._path())
             self._tables.append((self._number, self._table.size, self._table.first, self._table.last))
             self._number += 1
             self._table = None
@@ -65,11 +72,13 @@ class LevelDbWriter:
             )
         )
         manifest = f"MANIFEST-{self._number:06}"
+        self._flusher.finish()
         _write(self.folder / manifest, form.log_bytes(iter([edit])))
         _write(self.folder / LEVELDB, f"{manifest}\n".encode())
 
     def close(self) -> None:
-        """Lets go of files."""
+        """Lets go of files. May be called again."""
+        self._flusher.close()
         if self._table is not None:
             self._table.file.close()
 
@@ -112,8 +121,6 @@ class _Table:
         footer = handles.ljust(form.FOOTER - 8, b"\0") + form.MAGIC.to_bytes(8, "little")
         self.file.write(footer)
         self.size += len(footer)
-        self.file.flush()
-        os.fsync(self.file.fileno())
         self.file.close()
 
 

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .flusher import EVERY, Flusher
+from .source import LMDB
+
 AT_ONCE = 1000  # records of a transaction, at most
-BATCH = 32 << 20  # bytes of a transaction, roughly, at most
+BATCH = 1 << 20  # bytes of a transaction, roughly, at most: more, and LMDB takes fresh memory for them each time
 FIRST_MAP = 64 << 20  # bytes: the most that the database may hold, doubled whenever it is full
 
 
@@ -26,6 +29,8 @@ class LmdbWriter:
         self._environment: Any = lmdb.open(os.fspath(folder), map_size=first_map, sync=False, metasync=False)
         self._batch: list[tuple[bytes, bytes]] = []
         self._bytes = 0
+        self._unflushed = 0
+        self._flusher = Flusher()
 
     def put(self, key: bytes, value: bytes) -> None:
         self._batch.append((key, value))
@@ -47,17 +52,23 @@ class LmdbWriter:
                 self._map *= 2
                 self._environment.set_mapsize(self._map)
         self._batch.clear()
+        self._unflushed += self._bytes
         self._bytes = 0
+        if self._unflushed >= EVERY:
+            self._flusher.flush(self.folder / LMDB)
+            self._unflushed = 0
 
     def finish(self) -> None:
         """Writes everything to the disk."""
         self._commit()
+        self._flusher.finish()
         self._environment.sync(True)
         self.close()
         (self.folder / "lock.mdb").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Lets go of files. May be called again."""
+        self._flusher.close()
         self._environment.close()
 
 

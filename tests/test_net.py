@@ -120,6 +120,18 @@ def test_propagate_down_stops_a_gradient():
     assert not made.params["a"][0].diff.any()
 
 
+@pytest.mark.parametrize("kind", ["ReLU", "TanH", "Softmax", "BatchNorm", "LRN", "Power"])
+def test_propagate_down_stops_a_gradient_at_a_layer_that_learns_nothing(kind):
+    text = (
+        DATA + product("a", "data") + f'layer {{ name: "b" type: "{kind}" bottom: "a" top: "b" propagate_down: false }}'
+    )
+    made = net(text + product("c", "b") + euclidean("loss", "c", "c", "propagate_down: true propagate_down: false"))
+    made.forward_backward()
+    assert [node.layer.name for node in made.nodes if node.runs_backward] == ["c", "c_c_0_split", "loss"]
+    assert not made.params["a"][0].diff.any()
+    assert not made.blobs["a"].diff.any()
+
+
 def test_force_backward_reaches_the_data():
     text = DATA + product("ip", "data", more="param { lr_mult: 0 } param { lr_mult: 0 }")
     quiet, forced = net(text), net("force_backward: true\n" + text)

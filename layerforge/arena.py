@@ -87,6 +87,11 @@ class Parameters:
                     f"{layer.title} has {len(layer.params)} parameters, and {len(source.params)} in the net it shares"
                     " them with: the layers must be alike, or have different names"
                 )
+            if layer.dtype != source.dtype:
+                raise ShapeError(
+                    f"{layer.title} has parameters of {layer.dtype}, and of {source.dtype} in the net it shares them"
+                    " with: make both nets with one dtype"
+                )
             for mine, its in zip(layer.blobs, source.blobs, strict=True):
                 if mine.shape != its.shape:
                     raise ShapeError(

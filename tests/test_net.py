@@ -274,6 +274,16 @@ def test_nets_that_cannot_share(theirs, expected):
     assert str(error.value) == expected
 
 
+def test_nets_of_two_types_cannot_share():
+    other = net(DATA + product("ip", "data"), dtype=np.float64)
+    with pytest.raises(ShapeError) as error:
+        net(DATA + product("ip", "data"), share_with=other)
+    assert str(error.value) == (
+        'layer "ip" (InnerProduct) has parameters of float32, and of float64 in the net it shares them with: make both'
+        " nets with one dtype"
+    )
+
+
 # Parts of a net.
 
 CHAIN = DATA + product("a", "data") + product("b", "a") + product("c", "b")
@@ -409,13 +419,18 @@ def test_memory_grows_and_never_shrinks():
 
 def test_a_shape_that_does_not_fit():
     made = net(POOLS)
+    expected = made.forward()["softmax"].copy()
+    image = made.blobs["data"].data.copy()
     made.blobs["data"].reshape(1, 4, 8, 10)
-    with pytest.raises(ShapeError) as error:
-        made.reshape()
+    for run in (made.reshape, made.forward, made.forward):
+        with pytest.raises(ShapeError) as error:
+            run()
     assert str(error.value) == (
         'net.prototxt:3:42: layer "conv" (Convolution): bottom "data" (1, 4, 8, 10) must have 3 channels on axis 1 and'
         " 2 spatial axes, as when the weights were made"
     )
+    made.blobs["data"].reshape(1, 3, 8, 10)
+    assert np.array_equal(made.forward(data=image)["softmax"], expected), "it recovers"
 
 
 @pytest.fixture

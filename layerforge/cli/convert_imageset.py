@@ -157,7 +157,7 @@ def planes(pixels: Any) -> memoryview:
     height, width, channels = pixels.shape
     apart = np.empty((channels, height, width), np.uint8)
     cv2.split(pixels, list(apart))
-    return memoryview(apart).cast("B")
+    return apart.data.cast("B")
 
 
 def extension(path: str) -> str:

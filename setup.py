@@ -111,6 +111,7 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     ParallelCompile(default=os.cpu_count()).install()
     onednn = onednn_headers()
+    headers = sorted(path.relative_to(ROOT).as_posix() for path in CSRC.rglob("*.h"))  # a change builds again
     linker = ["-fopenmp"] + (["-Wl,-s"] if platform.system() == "Linux" else [])
     setup(
         ext_modules=[
@@ -119,6 +120,7 @@ if __name__ == "__main__":
                 sources(bool(onednn)),
                 include_dirs=["csrc", *onednn],
                 define_macros=[("LAYERFORGE_ONEDNN", "1")] if onednn else [],
+                depends=headers,
                 cxx_std=17,
                 extra_compile_args=FLAGS,
                 extra_link_args=linker,
@@ -127,6 +129,7 @@ if __name__ == "__main__":
                 "layerforge._emulated",
                 emulated_sources(),
                 include_dirs=["csrc"],
+                depends=headers,
                 cxx_std=17,
                 extra_compile_args=EMULATED_FLAGS,
                 extra_link_args=linker,

@@ -20,10 +20,10 @@ KERNEL void bnll_forward(index_t i, const T* x, T* y) {
   y[i] = (x[i] > 0 ? x[i] : T(0)) + log1p(exp(-fabs(x[i])));
 }
 
-// dx = dy / (1 + exp(-x)), where exp(-y) = 1 - 1 / (1 + exp(-x))
+// dx = dy / (1 + exp(-x)), by way of tanh so that nothing overflows
 template <class T>
-KERNEL void bnll_backward(index_t i, const T* y, const T* dy, T* dx) {
-  dx[i] = -dy[i] * expm1(-y[i]);
+KERNEL void bnll_backward(index_t i, const T* x, const T* dy, T* dx) {
+  dx[i] = dy[i] * (T(0.5) * tanh(T(0.5) * x[i]) + T(0.5));
 }
 
 // y = outer * exp(inner * x)

@@ -20,10 +20,10 @@ KERNEL void elu_forward(index_t i, const T* x, T* y, T alpha) {
   y[i] = x[i] > 0 ? x[i] : alpha * expm1(x[i]);
 }
 
-// dx = dy where y > 0, else dy * (y + alpha)
+// dx = dy where x > 0, else dy * (y + alpha). For an alpha of 0 or more x may be y, whose sign is the same.
 template <class T>
-KERNEL void elu_backward(index_t i, const T* y, const T* dy, T* dx, T alpha) {
-  dx[i] = y[i] > 0 ? dy[i] : dy[i] * (y[i] + alpha);
+KERNEL void elu_backward(index_t i, const T* x, const T* y, const T* dy, T* dx, T alpha) {
+  dx[i] = x[i] > 0 ? dy[i] : dy[i] * (y[i] + alpha);
 }
 
 // y = x / (1 + exp(-beta x)), by way of tanh so that nothing overflows

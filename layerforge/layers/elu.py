@@ -9,8 +9,8 @@ K = Kernels("rectifiers.h")
 class ELU(Layer):
     """Exponential linear unit, y = x where x > 0, else alpha * (exp(x) - 1).
 
-    Bottom x and top y: one shape, any rank; they may be the same blob. alpha must not be negative for the gradient
-    dx = dy where y > 0, else dy * (y + alpha), which is dy * alpha at 0. Clevert et al., ICLR 2016.
+    Bottom x and top y: one shape, any rank; they may be the same blob, for an alpha of 0 or more. The gradient is
+    dx = dy where x > 0, else dy * (y + alpha), which is dy * alpha at 0. Clevert et al., ICLR 2016.
     """
 
     in_place = True
@@ -21,4 +21,4 @@ class ELU(Layer):
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
-        K.elu_backward(y.data, y.diff, x.diff, self.options.alpha)
+        K.elu_backward(x.data, y.data, y.diff, x.diff, self.options.alpha)

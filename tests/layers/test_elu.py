@@ -8,3 +8,7 @@ from layerforge.testing import check_layer
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (7,)])
 def test_elu(options, alpha, shape):
     check_layer(f'type: "ELU" {options}', [shape], lambda x: np.where(x > 0, x, alpha * np.expm1(x)), in_place=True)
+
+
+def test_a_negative_alpha():
+    check_layer('type: "ELU" elu_param { alpha: -2 }', [(2, 3)], lambda x: np.where(x > 0, x, -2 * np.expm1(x)))

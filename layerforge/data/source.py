@@ -98,4 +98,22 @@ def open_source(
             f'source "{uri}" is a folder without a database: it holds neither {LMDB}, as an LMDB does, '
             f"nor {LEVELDB}, as a LevelDB does"
         )
+    if path.is_file():
+        _refuse_other_files(uri, path)
     return LmdbSource(uri, readahead=readahead)
+
+
+def _refuse_other_files(uri: str, path: Path) -> None:
+    """Says which layer reads a file that is no database."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise DataError(f'source "{uri}" cannot be read: {error.strerror}') from error
+    kind = ""
+    if head.startswith(b"\x89HDF\r\n"):
+        kind = "an HDF5 file. A layer of type HDF5Data reads such files, from a text file that lists them"
+    elif head and b"\0" not in head:
+        kind = "a text file. A layer of type ImageData reads lists of images, HDF5Data lists of HDF5 files"
+    if kind:
+        raise DataError(f'source "{uri}" is no database but {kind}')

@@ -130,6 +130,23 @@ def test_a_folder_without_a_database(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (
+            b"\x89HDF\r\n\x1a\n",
+            "an HDF5 file. A layer of type HDF5Data reads such files, from a text file that lists them",
+        ),
+        (b"a.jpg 0\n", "a text file. A layer of type ImageData reads lists of images, HDF5Data lists of HDF5 files"),
+    ],
+)
+def test_files_that_another_layer_reads(tmp_path, content, text):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        open_source(tmp_path / "file")
+    assert str(error.value) == f'source "{tmp_path}/file" is no database but {text}'
+
+
 @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"no database " * 1000])
 def test_no_lmdb(tmp_path, content):
     (tmp_path / "data.mdb").write_bytes(content)

@@ -262,6 +262,25 @@ def test_a_state_of_caffes_goes_on_as_well(folder, text):
     assert bits(again) == bits(whole)
 
 
+def test_a_state_of_four_dimensions(folder):
+    """As Caffe wrote them before 2015."""
+    whole = solver()
+    whole.step(5)
+    taken = whole.snapshot()
+    whole.step(3)
+    message = schema.message("SolverState").FromString(taken.state.read_bytes())
+    for blob in message.history:
+        sizes = [1, 1, 1, 1, *blob.shape.dim][-4:]
+        blob.ClearField("shape")
+        blob.num, blob.channels, blob.height, blob.width = sizes
+    taken.state.write_bytes(message.SerializeToString())
+    taken.sidecar.unlink()
+    again = solver()
+    again.restore(taken.state)
+    again.step(3)
+    assert bits(again) == bits(whole)
+
+
 def test_a_state_under_another_name(folder):
     whole = solver()
     whole.step(5)

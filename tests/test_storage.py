@@ -297,3 +297,98 @@ def test_gradient(seed):
         if abs((right - here) - (here - left)) < 1e-6 * 1e-4 * max(size, 1e-3):
             break
     assert abs((right - left) / 2e-6 - slope) <= 1e-5 * size + 1e-7 * abs(here)
+
+
+# What shares memory with what.
+
+IN = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+
+
+def one(kind, bottom, *tops):
+    wires = "".join(f' top: "{top}"' for top in tops)
+    return f'layer {{ name: "{kind}-{tops[0]}" type: "{kind}" bottom: "{bottom}"{wires} }}\n'
+
+
+@pytest.mark.parametrize(
+    "text, together, apart",
+    [
+        pytest.param(one("Flatten", "x", "f"), [("x", "f")], [], id="nothing is copied"),
+        pytest.param(
+            one("Power", "x", "p") + one("Flatten", "p", "f") + one("ReLU", "f", "f"),
+            [("p", "f")],
+            [],
+            id="in place on the only reader's",
+        ),
+        pytest.param(
+            one("Power", "x", "p") + one("Dropout", "p", "p") + one("Flatten", "p", "f") + one("ReLU", "f", "f"),
+            [("p", "f")],
+            [],
+            id="in place before and after",
+        ),
+        pytest.param(
+            one("Power", "x", "p") + one("Flatten", "p", "f") + one("ReLU", "f", "f") + one("Power", "p", "q"),
+            [("p", "p_Power-p_0_split_1")],
+            [("p", "f")],
+            id="somebody else reads the same",
+        ),
+        pytest.param(
+            one("Power", "x", "p") + one("Power", "p", "q") + one("Flatten", "p", "f") + one("ReLU", "f", "f"),
+            [],
+            [("p", "f")],
+            id="even before: backward reads it again",
+        ),
+        pytest.param(
+            one("Power", "x", "p") + one("Split", "p", "a", "b") + one("ReLU", "a", "a") + one("Sigmoid", "b", "b"),
+            [("p", "b")],
+            [("a", "b")],
+            id="both copies are worked on",
+        ),
+        pytest.param(
+            one("Power", "x", "p") + one("Split", "p", "a", "b") + one("ReLU", "a", "a"),
+            [("p", "b")],
+            [("a", "b")],
+            id="an output stays as it was",
+        ),
+    ],
+)
+@pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
+def test_who_shares_data(text, together, apart, phase):
+    net = lf.Net(parse(IN + text), phase, reuse=False)
+    for a, b in together:
+        assert np.shares_memory(net.blobs[a].data, net.blobs[b].data), (a, b)
+    for a, b in apart:
+        assert not np.shares_memory(net.blobs[a].data, net.blobs[b].data), (a, b)
+    values = np.array([[-1, 2, -3], [4, -5, 6]])
+    found = net.forward(x=values)
+    if "q" in found:
+        assert np.array_equal(found["q"], values)
+    if "f" in found and phase == lf.TEST:
+        assert np.array_equal(found["f"], np.maximum(values, 0) if "ReLU" in text else values)
+
+
+def test_diffs_of_flatten_are_one():
+    net = lf.Net(parse("force_backward: true " + IN + one("Power", "x", "p") + one("Flatten", "p", "f")), lf.TRAIN)
+    net.forward()
+    net.backward(f=np.ones((2, 3)))
+    assert np.shares_memory(net.blobs["p"].diff, net.blobs["f"].diff)
+    assert net.blobs["x"].diff.tolist() == [[1] * 3] * 2
+
+
+def test_scratch_lies_where_nothing_is_needed():
+    scale = 'layer {{ name: "m{0}" type: "Scale" bottom: "{1}" top: "m{0}" }}\n'
+    text = IN + "".join(scale.format(i, f"m{i - 1}" if i else "x") for i in range(5))
+    text += 'layer { name: "loss" type: "EuclideanLoss" bottom: "m4" bottom: "x" }'
+    net = lf.Net(parse(text), lf.TRAIN, seed=1)
+    net.forward_backward()
+    arena = net.storage.diff.arena
+    for made in net.nodes:
+        if made.layer.type != "Scale":
+            continue
+        scratch = made.layer.scratch
+        assert scratch.size and np.shares_memory(scratch, arena)
+        for view in (*made.bottom, *made.top):
+            assert view.diff is None or not np.shares_memory(scratch, view.diff), made
+    assert net.memory_bytes()["scratch"] == 0
+    net.storage.keep_all("diff")
+    assert net.memory_bytes()["scratch"] > 0
+    net.forward_backward()

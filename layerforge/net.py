@@ -22,7 +22,8 @@ from .arena import Parameters
 from .blob import Blobs, Parameter, Shape, View, shape_of
 from .build import Graph
 from .errors import DefinitionError, ShapeError, did_you_mean
-from .layer import TRAIN, Layer, ParameterList
+from .layer import TRAIN, Layer
+from .mirrors import Mirrors, ShownParameter
 from .node import Node
 from .storage import Storage
 
@@ -59,7 +60,7 @@ class Net:
         share_with: Net | None = None,
         allocate: bool = True,
     ):
-        if isinstance(phase, str):  # Net(file, weights, phase)
+        if isinstance(phase, (str, os.PathLike)):  # Net(file, weights, phase)
             phase, weights, level = level, phase, 0
         self.definition = upgrade.net(as_definition(definition, "NetParameter"))
         message = self.definition.message
@@ -79,6 +80,7 @@ class Net:
         self.inputs: list[str] = made.inputs
         self.outputs: list[str] = made.outputs
         self.arena = Parameters([node.layer for node in self.nodes], self.device, self.dtype)
+        self.mirrors = Mirrors(self.device)
         self._reuse = reuse
         self._storage: Storage | None = None
         self._stale = False
@@ -87,7 +89,7 @@ class Net:
         self._debug: tuple[Callback, Callback] | None = None
         self.debug_info = message.debug_info
         self._let_tops_resize()
-        if allocate:
+        if allocate or weights is not None:
             self.allocate(share_with)
             self._load(weights)
 
@@ -99,6 +101,8 @@ class Net:
 
     def allocate(self, share_with: Net | None = None) -> None:
         """Takes the memory that was planned, and fills the parameters that are not another net's."""
+        if share_with is not None:
+            self.mirrors = share_with.mirrors  # what is written to a shared parameter concerns both
         self.arena.allocate(self.arena.matching(share_with.layers) if share_with is not None else {})
         made = {id(parameter) for parameter in self.arena.made}
         for node in self.nodes:
@@ -137,10 +141,11 @@ class Net:
 
     def reshape(self) -> None:
         """Infers every shape again, from the sources on, and takes more memory where it is needed."""
-        self._stale = False
+        stale, self._stale = self._stale, True  # until all shapes fit
         changed = [self._infer(node) for node in self.nodes if node.bottom]
-        if any(changed):
+        if stale or any(changed):
             self.storage.allocate()
+        self._stale = False
 
     def reshape_blob(self, name: str, shape: Shape) -> None:
         """Gives a blob another shape; the net follows when it next runs. See `Blob.reshape`."""
@@ -195,6 +200,8 @@ class Net:
 
     def run_forward(self, first: int = 0, last: int | None = None) -> float:
         """Runs layers first..last, and returns the weighted loss of their tops."""
+        self.device.use()
+        self.mirrors.send()
         if self._stale:
             self.reshape()
         end = len(self.nodes) - 1
@@ -228,6 +235,8 @@ class Net:
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
         """Runs backward from layer ``first`` (the last one) down to ``last``. Parameter diffs are added to."""
         self._refusals.raise_any()
+        self.device.use()
+        self.mirrors.send()
         end = len(self.nodes) - 1
         first = end if first is None else first
         storage = self.storage
@@ -254,6 +263,7 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Sets the diff of every parameter to 0."""
+        self.mirrors.send()
         self.arena.clear_diffs()
 
     def first_not_finite(self) -> tuple[Layer, View] | None:
@@ -409,8 +419,13 @@ class Net:
     # pycaffe's names.
 
     def look(self, name: str, kind: str) -> np.ndarray:
-        """A blob's ``data`` or ``diff``, to read and to write."""
-        return self.device.to_numpy(self.storage.look(name, kind))
+        """A blob's ``data`` or ``diff``, to read and to write; on another device than the CPU, see `mirrors`."""
+        array = self.storage.look(name, kind)
+        if self.device.is_host:
+            return array
+        view = self.views[name]
+        lasting = kind == "data" and name in self.inputs and not self.storage.is_overwritten(name)
+        return self.mirrors.show((id(self), name, kind), lambda: getattr(view, kind), lasting=lasting)
 
     @property
     def blobs(self) -> Blobs:
@@ -431,9 +446,12 @@ class Net:
         return self.arena.owned
 
     @property
-    def params(self) -> OrderedDict[str, ParameterList]:
+    def params(self) -> OrderedDict[str, list[Any]]:
         """Parameters by layer, in the order of a caffemodel: ``net.params["conv1"][0]`` is its weight."""
-        return OrderedDict((node.layer.name, node.layer.blobs) for node in self.nodes if node.layer.params)
+        layers = [layer for layer in self.layers if layer.params]
+        if self.device.is_host:
+            return OrderedDict((layer.name, layer.blobs) for layer in layers)
+        return OrderedDict((layer.name, [ShownParameter(p, self.mirrors) for p in layer.blobs]) for layer in layers)
 
     @property
     def top_names(self) -> OrderedDict[str, list[str]]:
@@ -480,6 +498,7 @@ class Net:
         Returns what was loaded, what this net has and the file lacks, and the reverse. Raises SnapshotError for a
         damaged file, for shapes that differ and, with ``strict``, for parameters that the file lacks.
         """
+        self.mirrors.send()
         return weights.load(self, path, strict=strict)
 
     def load_hdf5(self, path: Any) -> weights.LoadReport:
@@ -488,14 +507,18 @@ class Net:
 
     def save(self, path: Any, write_diff: bool = False) -> None:
         """Writes the weights as a caffemodel; the file appears whole or not at all."""
+        self.mirrors.send()
         weights.save(self, path, diff=write_diff)
 
     def save_hdf5(self, path: Any, write_diff: bool = False) -> None:
         """Writes the weights as HDF5; the file appears whole or not at all."""
+        self.mirrors.send()
         weights.save_hdf5(self, path, diff=write_diff)
 
     def share_with(self, other: Net) -> None:
         """Takes the parameters of another net, by layer name, as its own: one memory, two nets."""
+        self.mirrors.send()
+        self.mirrors = other.mirrors  # what is written to a shared parameter concerns both
         self.arena.share(self.arena.matching(other.layers))
 
     def close(self) -> None:

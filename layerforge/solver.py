@@ -199,6 +199,7 @@ class Solver:
         as in Caffe.
         """
         p, rate = self.param, self.lr
+        self.net.mirrors.send()
         if p.display and self.iter % p.display == 0:
             log.info("Iteration %d, lr = %.6g", self.iter, rate, extra=FOR_PARSERS)
         scale = 1.0 / p.iter_size
@@ -344,6 +345,7 @@ class Solver:
         names = snapshot.Names.of(stem, kind == "HDF5")
         log.info("Snapshotting to %s file %s", kind, names.model)
         log.info("Snapshotting solver state to %s file %s", kind, names.state, extra=FOR_PARSERS)
+        self.net.mirrors.send()
         self.last_snapshot = snapshot.write(self)
         return names
 

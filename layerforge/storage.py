@@ -343,6 +343,11 @@ class Storage:
             self.want(name, kind)
         return getattr(self.views[name], kind)
 
+    def is_overwritten(self, name: str) -> bool:
+        """Whether some layer works in place on a blob's data."""
+        roots = self.data.roots
+        return any(roots[view.name] == roots[name] for node in self.nodes for view in node.in_place())
+
     def want(self, name: str, kind: str) -> None:
         """Gives a blob memory of its own from the coming pass on."""
         plane = self.data if kind == "data" else self.diff

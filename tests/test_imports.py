@@ -20,6 +20,7 @@ FLOORS = [
         "kernels",
         "launch",
         "memory",
+        "mirrors",
         "options",
         "protobytes",
         "random",

@@ -13,8 +13,10 @@ import numpy as np
 
 from .. import as_caffe
 from ..blob import Dimensions, Shape, View
+from ..device import Device, cpu
 from ..errors import DefinitionError, did_you_mean
 from ..layer import Layer
+from ..mirrors import Mirrors, ShownParameter
 
 
 class Python(Layer):
@@ -25,6 +27,9 @@ class Python(Layer):
     ``forward(bottom, top)`` and ``backward(top, propagate_down, bottom)``. ``top[i].reshape(...)`` gives a top its
     shape, in any of the first three. It may use ``self.param_str``, ``self.phase``, and ``self.blobs``, where
     ``self.blobs.add_blob(2, 3)`` in setup makes a parameter. The module may ``import caffe``.
+
+    On a GPU the class sees copies of all arrays on the host, which are taken back after each call. With ``on_device =
+    True`` in the class it gets the arrays of the device (CuPy's) themselves.
 
     Bottoms and tops: any number, any shapes; top 0 may be bottom 0. What the class raises reaches the caller as it is.
     The diff of a bottom is 0 until backward writes it. Raises DefinitionError if there is no such module or class.
@@ -38,6 +43,9 @@ class Python(Layer):
     def setup(self, *bottom_shapes):
         with self.import_path() as folders, as_caffe.aliased():
             cls = self.find_class(folders)
+            self.copies = not ((self.device or cpu).is_host or getattr(cls, "on_device", False))
+            if self.copies:
+                cls = type(cls.__name__, (WithCopies, cls), {})
             self.user = cls(self.definition, self.phase, self.device, self.dtype, self.seed)
             self.user.params = self.params
             self.user.param_str = self.options.param_str
@@ -46,6 +54,7 @@ class Python(Layer):
             for x, shape in zip(self.bottom, bottom_shapes, strict=True):
                 x.reshape(*shape)
             self.user.setup(self.bottom, self.top)
+            self.user.mirrors = Mirrors(self.device)
 
     def top_shapes(self, *bottom_shapes):
         for x, shape in zip(self.bottom, bottom_shapes, strict=True):
@@ -58,7 +67,8 @@ class Python(Layer):
         self.user.step = self.step
         self.user.forward(self.bottom, self.top)
         for mine, view in zip(self.top, top, strict=True):
-            mine.give(view)
+            mine.give(view, self.device, self.copies)
+        self.take_back((*self.bottom, *self.top), (*bottom, *top), "data")
 
     def backward(self, bottom, top):
         in_place = any(x.diff is y.diff for x in bottom for y in top)
@@ -67,11 +77,21 @@ class Python(Layer):
                 x.diff[...] = 0
         self.show(bottom, top)
         self.user.backward(self.top, [x.needs_diff for x in bottom], self.bottom)
+        self.take_back(self.bottom, [x if x.needs_diff else None for x in bottom], "diff")
 
     def show(self, bottom: Sequence[View], top: Sequence[View]) -> None:
-        """Lays the net's arrays into what the user's class sees."""
+        """Lays the net's arrays, or copies of them, into what the user's class sees."""
         for mine, view in zip((*self.bottom, *self.top), (*bottom, *top), strict=True):
-            mine.take(view)
+            mine.take(view, self.device if self.copies else None)
+
+    def take_back(self, mine: Sequence[PythonBlob], views: Sequence[View | None], kind: str) -> None:
+        """Copies what the user's class saw to the device, where it saw copies."""
+        if not self.copies:
+            return
+        self.user.mirrors.send()
+        for blob, view in zip(mine, views, strict=True):
+            if view is not None:
+                self.device.from_numpy(getattr(view, kind), blob.arrays[kind])
 
     @contextlib.contextmanager
     def import_path(self) -> Iterator[list[str]]:
@@ -109,6 +129,17 @@ class Python(Layer):
         return cls
 
 
+class WithCopies:
+    """Mixed into a user's class where the net's arrays are not on the host: its parameters are copies as well."""
+
+    mirrors: Mirrors | None = None  # none yet in setup, which makes the parameters
+
+    @property
+    def blobs(self):
+        made = super().blobs  # type: ignore[misc]
+        return made if self.mirrors is None else [ShownParameter(each, self.mirrors) for each in made]
+
+
 class PythonBlob(Dimensions):
     """A bottom or a top as pycaffe shows it: the net's arrays, or zeros where the net has none of this shape (yet)."""
 
@@ -116,7 +147,7 @@ class PythonBlob(Dimensions):
         self.name = name
         self.dtype = dtype
         self.shape: Shape = ()
-        self.arrays: dict[str, np.ndarray | None] = {}
+        self.arrays: dict[str, Any] = {}
 
     @property
     def data(self) -> np.ndarray:
@@ -136,17 +167,23 @@ class PythonBlob(Dimensions):
         """Gives the blob another shape. Its values are then unknown."""
         self.shape = tuple(int(n) for n in shape)
 
-    def take(self, view: View) -> None:
-        """Shows a net's arrays from now on."""
+    def take(self, view: View, device: Device | None = None) -> None:
+        """Shows a net's arrays from now on, or copies of them where a device is given."""
         self.shape = view.shape
         self.arrays = {"data": view.data, "diff": view.diff}
+        if device is not None:
+            self.arrays = {k: None if array is None else device.to_numpy(array) for k, array in self.arrays.items()}
 
-    def give(self, view: View) -> None:
+    def give(self, view: View, device: Device, copies: bool) -> None:
         """Hands over what forward computed, if it chose another shape than the net's."""
         if self.shape != view.shape:
             view.reshape(*self.shape)
-            view.data[...] = self.data
-            self.take(view)
+            values: Any = self.data
+            if isinstance(values, np.ndarray):
+                device.from_numpy(view.data, values)
+            else:
+                view.data[...] = values
+            self.take(view, device if copies else None)
 
     def __repr__(self) -> str:
         return f"PythonBlob({self.name!r}, {self.shape})"

@@ -22,12 +22,13 @@ def cancels(*arrays):
     return all(np.abs(array).max(initial=0) < 1e-6 for array in arrays) and any(array.any() for array in arrays)
 
 
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_case(path, tmp_path):
+def test_case(path, device, tmp_path):
     case = np.load(path)
     prototxt = tmp_path / "net.prototxt"
     prototxt.write_text(str(case["text"]))
-    net = lf.Net(str(prototxt), getattr(lf, str(case["phase"])))
+    net = lf.Net(str(prototxt), getattr(lf, str(case["phase"])), device=device)
 
     def array(key):
         kind, name, *index = key.split("/")

@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 
 import layerforge as lf
+from layerforge import device as devices
 from layerforge.testing import assert_close
 
 CASES = sorted(path.parent for path in Path(__file__).with_name("solvers").glob("*/run.npz"))
 TOLERANCE = 1e-4
+
+
+@pytest.fixture(autouse=True, params=["cpu", "emulated"])
+def device(request):
+    """The device of the nets."""
+    devices.set_default(request.param)
+    yield request.param
+    devices.set_default("cpu")
 
 
 @pytest.fixture(params=CASES, ids=lambda path: path.name)

@@ -75,7 +75,11 @@ def load(net: Net, path: str | os.PathLike[str], *, strict: bool = False) -> Loa
         elif record.blobs:
             report.unused.append(record.name)
     known = set(report.loaded)
-    report.missing = [name for name, made in by_name.items() if made.params and name not in known]
+    report.missing = [
+        name
+        for name, made in by_name.items()
+        if name not in known and any(parameter.owner is None for parameter in made.blobs)
+    ]
     _check(report, strict)
     _copy(net, copies)
     return report
@@ -132,14 +136,16 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 def _match(made: Layer, path: str, record: wire.LayerWeights) -> list[tuple[Parameter, Any]]:
     """The parameters of a layer, each with its array of a file."""
-    mine = made.blobs
+    mine, blobs = made.blobs, list(record.blobs)
     hint = "Rename the layer in the prototxt to leave its weights out"
-    if len(record.blobs) != len(mine):
+    if all(parameter.owner is not None for parameter in mine[len(blobs) :]):
+        blobs += [None] * (len(mine) - len(blobs))  # other layers have those, and HDF5 files do not repeat them
+    if len(blobs) != len(mine):
         raise SnapshotError(
             f"{path}: {made.title} has {_parameters(len(mine))}, the file has {len(record.blobs)} for it. {hint}"
         )
     copies = []
-    for parameter, weights in zip(mine, record.blobs, strict=True):
+    for parameter, weights in zip(mine, blobs, strict=True):
         title = f'{path}: {made.title}, parameter "{parameter.name}"'
         if weights is None:
             if parameter.owner is None:

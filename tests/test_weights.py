@@ -151,6 +151,20 @@ def test_shared_parameters_are_stored_once_in_hdf5(folder):
     assert same(one, two)
 
 
+@pytest.mark.parametrize(
+    "spec, stored", [('param {} param { name: "b" }', ["0"]), ('param { name: "w" } param { name: "b" }', [])]
+)
+def test_what_is_shared_may_be_the_last_or_all_that_a_layer_has(folder, spec, stored):
+    text = TWINS.replace('param { name: "w" }', spec)
+    one, two = net(text, seed=1), net(text, seed=2)
+    one.save_hdf5("w.h5")
+    with h5py.File("w.h5") as found:
+        assert list(found["data/two"]) == stored
+    report = two.copy_from("w.h5", strict=True)
+    assert report.missing == []
+    assert same(one, two)
+
+
 def test_what_the_owner_has_cannot_be_missing(folder):
     net(TWINS).save_hdf5("w.h5")
     with pytest.raises(SnapshotError) as error:

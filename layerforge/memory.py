@@ -7,6 +7,7 @@ the chains that networks are.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,21 +65,20 @@ def plan(intervals: Sequence[Interval]) -> tuple[list[int], int]:
     ([0, 64, 0], 128)
     """
     offsets = [0] * len(intervals)
-    placed: list[tuple[int, int, Interval]] = []  # (offset, end, interval), by offset
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
     total = 0
-    for i in sorted(range(len(intervals)), key=lambda i: (-intervals[i].size, intervals[i].first)):
+    sized = [i for i, interval in enumerate(intervals) if interval.size]
+    for i in sorted(sized, key=lambda i: (-intervals[i].size, intervals[i].first)):
         interval = intervals[i]
-        size = aligned(interval.size)
-        at = 0
-        for begin, end, other in placed:
-            if other.last < interval.first or interval.last < other.first:
+        size, at = aligned(interval.size), 0
+        for begin, end, first, last in placed:
+            if last < interval.first or interval.last < first:
                 continue
             if at + size <= begin:
                 break
             at = max(at, end)
         offsets[i] = at
-        placed.append((at, at + size, interval))
-        placed.sort(key=lambda entry: entry[:2])
+        insort(placed, (at, at + size, interval.first, interval.last))
         total = max(total, at + size)
     return offsets, total
 

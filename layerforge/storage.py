@@ -114,12 +114,14 @@ class Plane:
 
     def keep_all(self) -> list[str]:
         """Ends reuse: gives all memory of their own. Returns the roots that had none."""
-        lost = list(self.shared)
+        lost, sizes = list(self.shared), self.sizes()
         self.reuse = False
         for root in lost:
-            self.keep(root)
-        self.arena = None
+            self.own[root] = self.device.zeros((sizes[root],), self.dtype)
+        self.shared.clear()
         self.scratch = []
+        self.arena = None
+        self.bind(self.views.values())
         return lost
 
     def bytes(self) -> int:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import math
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ THREADS = 256  # in a block; csrc/grid.h promises the compiler no more
 WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
 OPTIONS = ("--extra-device-vectorization",)
 LEAST_ARCHITECTURE = 75
+NO_DRIVER = (
+    'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use device "cpu"'
+)
 
 
 def driver_version() -> tuple[int, int]:
@@ -37,10 +41,7 @@ def driver_version() -> tuple[int, int]:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        raise DeviceError(
-            'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use'
-            ' device "cpu"'
-        ) from None
+        raise DeviceError(NO_DRIVER) from None
     driver.cuDriverGetVersion(ctypes.byref(version))
     return version.value // 1000, version.value % 1000 // 10
 
@@ -76,8 +77,8 @@ def get(number: int) -> Cuda:
     except runtime.CUDARuntimeError as error:
         raise DeviceError(f'device "gpu": the driver finds no GPU ({error})') from error
     if number >= there:
-        known = "there is no GPU" if not there else f"there {'is' if there == 1 else 'are'} {there}, from 0 on"
-        raise DeviceError(f'device "gpu:{number}": {known}')
+        known = ("there is no GPU", "there is one GPU, number 0", f"there are {there} GPUs, 0 to {there - 1}")
+        raise DeviceError(f'device "gpu:{number}": {known[min(there, 2)]}')
     return Cuda(cupy, number)
 
 
@@ -260,10 +261,10 @@ def compiled(form: Any, architecture: int) -> nvrtc.Program:
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     path = cache_folder() / f"{form.family}_sm{architecture}_{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             return nvrtc.Program(kept["cubin"].tobytes(), dict(kept["names"].tolist()), "")
-    except (OSError, ValueError, KeyError, EOFError):
-        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # not there, or damaged
     program = nvrtc.compile(
         form.source, names, architecture, include=[form.include], options=OPTIONS, title=f"{form.family}.h"
     )

@@ -7,6 +7,20 @@ import pytest
 
 from layerforge.cli import main
 from layerforge.datum import Datum, datum_bytes
+from layerforge.device import cuda
+from layerforge.errors import DeviceError
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    """The same answers on a machine with a GPU."""
+
+    def driver_version():
+        raise DeviceError(cuda.NO_DRIVER)
+
+    monkeypatch.setattr(cuda, "driver_version", driver_version)
+    cuda.get.cache_clear()
+
 
 NET = """name: "Toy"
 layer {

@@ -6,8 +6,10 @@ import os
 
 import pytest
 
+from layerforge.device import cuda
+
 SOLVER, NET = "solver.prototxt", "net.prototxt"
-NO_GPU = 'this version of LayerForge computes on the CPU only; use device "cpu"\n'
+NO_GPU = f"{cuda.NO_DRIVER}\n"
 
 
 @pytest.mark.parametrize(
@@ -38,11 +40,11 @@ NO_GPU = 'this version of LayerForge computes on the CPU only; use device "cpu"\
             "there is no snapshot toy_iter_8.solverstate\n",
         ),
         (["train", "--solver", SOLVER, "--import", "none.py"], "--import none.py: there is no such file\n"),
-        (["train", "--solver", SOLVER, "--device", "gpu"], f'device "gpu": {NO_GPU}'),
-        (["train", "--solver", SOLVER, "-gpu", "0"], f'device "gpu:0": {NO_GPU}'),
-        (["time", "--model", NET, "-gpu", "all"], f'device "gpu": {NO_GPU}'),
-        (["test", "--model", NET, "--weights", "w", "-gpu=0"], f'device "gpu:0": {NO_GPU}'),
-        (["device_query", "-gpu", "0"], f'device "gpu:0": {NO_GPU}'),
+        (["train", "--solver", SOLVER, "--device", "gpu"], NO_GPU),
+        (["train", "--solver", SOLVER, "-gpu", "0"], NO_GPU),
+        (["time", "--model", NET, "-gpu", "all"], NO_GPU),
+        (["test", "--model", NET, "--weights", "w", "-gpu=0"], NO_GPU),
+        (["device_query", "-gpu", "0"], NO_GPU),
         (
             ["train", "--solver", SOLVER, "--set", "base_lr=fast", "gama=1"],
             '--set base_lr=fast: "base_lr" of SolverParameter must be a number, not fast.\n'

@@ -8,6 +8,7 @@ import pytest
 
 from layerforge import device
 from layerforge.cli import machine
+from layerforge.device import cuda
 from layerforge.errors import DefinitionError, DeviceError
 
 
@@ -19,10 +20,7 @@ def test_the_cpu(asked, mode):
 def test_auto_says_that_there_is_no_gpu_for_a_solver_that_asks_for_one(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("layerforge"), "propagate", True)
     machine.choose_device("auto", "GPU")
-    assert caplog.messages == [
-        'The solver says solver_mode: GPU, but it trains on the CPU: device "gpu": this version of LayerForge computes'
-        ' on the CPU only; use device "cpu"'
-    ]
+    assert caplog.messages == [f"The solver says solver_mode: GPU, but it trains on the CPU: {cuda.NO_DRIVER}"]
 
 
 def test_auto_takes_a_gpu_that_is_there(monkeypatch):
@@ -38,9 +36,9 @@ def test_auto_takes_a_gpu_that_is_there(monkeypatch):
 @pytest.mark.parametrize(
     "asked, text",
     [
-        ("gpu", 'device "gpu": this version of LayerForge computes on the CPU only; use device "cpu"'),
-        ("all", 'device "gpu": this version of LayerForge computes on the CPU only; use device "cpu"'),
-        ("0", 'device "gpu:0": this version of LayerForge computes on the CPU only; use device "cpu"'),
+        ("gpu", cuda.NO_DRIVER),
+        ("all", cuda.NO_DRIVER),
+        ("0", cuda.NO_DRIVER),
         ("0,1", 'device "0,1": a run takes one GPU; name one of them'),
         ("tpu", 'device "tpu": it must be auto, cpu, gpu or the number of a GPU'),
     ],

@@ -1,0 +1,304 @@
+"""The GPU's device with a CuPy that is none: what it asks of CuPy, what it says when something is missing.
+
+The kernels are compiled by the real NVRTC; the driver that launches them is played by the emulated device.
+"""
+
+import builtins
+import ctypes
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from layerforge import device, launch
+from layerforge.device import cuda, emulated, nvrtc
+from layerforge.errors import DeviceError
+from layerforge.kernels import Kernels, include_path
+
+
+class FakeError(Exception):
+    pass
+
+
+class Array(emulated.Array):
+    """An array of the fake GPU."""
+
+    device = SimpleNamespace(id=0)
+
+    def get(self, stream):
+        return self._memory.copy()
+
+    def set(self, values, stream):
+        assert isinstance(values, np.ndarray) and values.flags.c_contiguous
+        self._memory[...] = values
+
+    def __getitem__(self, index):
+        return Array(np.asarray(self._memory[index]))
+
+    def reshape(self, *shape):
+        return Array(self._memory.reshape(*shape))
+
+
+class FakeCupy:
+    """As much of CuPy as the device uses: one GPU of 1 MiB."""
+
+    ndarray = Array
+
+    def __init__(self, version=13000, count=1, capability="90"):
+        self.launched = []
+        self.loaded = {}
+        self.names = {}
+
+        class Nothing:
+            ptr = 77
+            compute_capability = capability
+            attributes = {"MultiProcessorCount": 2, "MaxThreadsPerMultiProcessor": 512}
+
+            def __init__(self, *arguments, **options):
+                pass
+
+            def __getattr__(self, name):
+                return lambda *arguments: None
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                pass
+
+        def counted():
+            if count is None:
+                raise FakeError("cudaErrorNoDevice")
+            return count
+
+        self.cuda = SimpleNamespace(
+            Device=Nothing, Stream=Nothing, Event=Nothing, alloc_pinned_memory=bytearray,
+            memory=SimpleNamespace(OutOfMemoryError=MemoryError),
+            runtime=SimpleNamespace(
+                runtimeGetVersion=lambda: version, getDeviceCount=counted, CUDARuntimeError=FakeError,
+                memGetInfo=lambda: (1 << 19, 1 << 20), getDeviceProperties=lambda number: {"name": b"Fake GPU"},
+            ),
+            function=SimpleNamespace(Module=lambda: SimpleNamespace(load=self.load, get_function=self.find)),
+            driver=SimpleNamespace(launchKernel=self.launch),
+        )  # fmt: skip
+
+    def zeros(self, shape, dtype):
+        if np.prod(shape) * np.dtype(dtype).itemsize > 1 << 20:
+            raise MemoryError
+        return Array(np.zeros(shape, dtype))
+
+    empty = zeros
+
+    def asarray(self, values):
+        return Array(values)
+
+    def load(self, cubin):
+        assert cubin[:4] == b"\x7fELF"
+
+    def find(self, name):
+        self.loaded[len(self.loaded) + 1] = self.names[name]
+        return SimpleNamespace(ptr=len(self.loaded))
+
+    def launch(self, function, blocks, y, z, threads, v, w, shared, stream, arguments, extra):
+        assert (y, z, v, w, shared, stream, extra) == (1, 1, 1, 1, 0, 77, 0)
+        key = self.loaded[function]
+        self.launched.append((key, blocks, threads))
+        device.get("emulated").launch(SimpleNamespace(key=key, family=""), blocks, threads, arguments)
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """Puts a fake CuPy and a fake driver in place."""
+    monkeypatch.setenv("LAYERFORGE_CACHE", str(tmp_path))
+
+    def put(driver=(13, 0), **options):
+        cupy = FakeCupy(**options)
+        monkeypatch.setattr(cuda, "driver_version", lambda: driver)
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        compiled = cuda.compiled
+
+        def remembered(form, architecture):
+            program = compiled(form, architecture)
+            cupy.names.update({program.names[name]: key for key, name in form.siblings().items()})
+            return program
+
+        monkeypatch.setattr(cuda, "compiled", remembered)
+        return cupy
+
+    cuda.get.cache_clear()
+    yield put
+    cuda.get.cache_clear()
+    device.homes.pop(Array, None)
+
+
+def refusal(name="gpu"):
+    with pytest.raises(DeviceError) as caught:
+        device.get(name)
+    return str(caught.value)
+
+
+def test_no_driver(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("not there")))
+    cuda.get.cache_clear()
+    assert refusal() == (
+        'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use device "cpu"'
+    )
+
+
+def test_the_driver_s_version(monkeypatch):
+    def get(place):
+        place._obj.value = 12040
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(cuDriverGetVersion=get))
+    assert cuda.driver_version() == (12, 4)
+
+
+def without(monkeypatch, error):
+    real = builtins.__import__
+
+    def fail(name, *arguments, **options):
+        if name == "cupy":
+            raise error
+        return real(name, *arguments, **options)
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(builtins, "__import__", fail)
+
+
+@pytest.mark.parametrize("driver, extra", [((13, 0), "cuda13x"), ((12, 4), "cuda12x")])
+def test_no_cupy(fake, monkeypatch, driver, extra):
+    fake(driver=driver)
+    without(monkeypatch, ModuleNotFoundError("No module named 'cupy'", name="cupy"))
+    assert refusal() == (
+        f"device \"gpu\": the package CuPy is missing; install it with `pip install 'layerforge[{extra}]'`"
+    )
+
+
+def test_a_cupy_that_cannot_be_loaded(fake, monkeypatch):
+    fake(driver=(12, 4))
+    without(monkeypatch, ImportError("libcudart.so.13: cannot open shared object file"))
+    assert refusal() == (
+        'device "gpu": CuPy cannot be loaded (libcudart.so.13: cannot open shared object file). The driver is for CUDA'
+        " 12.4; install what fits it with `pip install 'layerforge[cuda12x]'`"
+    )
+
+
+def test_a_driver_that_is_too_old(fake):
+    fake(driver=(12, 4), version=13020)
+    assert refusal() == (
+        'device "gpu": the driver is too old: it is for CUDA 12.4, and CuPy for 13.2. Update the driver, or install'
+        " what fits it with `pip install 'layerforge[cuda12x]'`"
+    )
+
+
+@pytest.mark.parametrize("name, count, message", [
+    ("gpu", None, 'device "gpu": the driver finds no GPU (cudaErrorNoDevice)'),
+    ("gpu", 0, 'device "gpu:0": there is no GPU'),
+    ("gpu:1", 1, 'device "gpu:1": there is one GPU, number 0'),
+    ("cuda:7", 2, 'device "gpu:7": there are 2 GPUs, 0 to 1'),
+])  # fmt: skip
+def test_a_gpu_that_is_not_there(fake, name, count, message):
+    fake(count=count)
+    assert refusal(name) == message
+
+
+def test_a_gpu_that_is_too_old(fake):
+    fake(capability="61")
+    assert refusal() == ('device "gpu": a GPU of architecture sm_75 (Turing) or later is needed, this one is sm_61')
+
+
+def test_out_of_memory(fake):
+    fake()
+    with pytest.raises(DeviceError) as caught:
+        device.get("gpu").zeros((1024, 1024), np.float64)
+    assert str(caught.value) == (
+        "not enough memory on gpu for 8 MiB: an array (1024, 1024) of float64; 0 of its 1 MiB are free."
+        " Lower batch_size"
+    )
+
+
+def test_copies(fake):
+    fake()
+    gpu = device.get("gpu")
+    assert (repr(gpu), gpu.title, gpu.is_host) == ('Device("gpu")', "Fake GPU", False)
+    array = gpu.empty((2, 3))
+    for values in (np.arange(6).reshape(2, 3), np.ones((3, 2)).T, np.full((2, 3), 7.5)) * 2:
+        gpu.from_numpy(array, values)
+        np.testing.assert_array_equal(gpu.to_numpy(array), values)
+    gpu.from_numpy(array[:, ::2], np.zeros((2, 2)))
+    np.testing.assert_array_equal(gpu.to_numpy(array), [[0, 7.5, 0]] * 2)
+    gpu.from_numpy(gpu.zeros(0), np.zeros(0))
+    gpu.synchronize()
+    with pytest.raises(DeviceError) as caught:
+        gpu.from_numpy(array, np.zeros(3))
+    assert str(caught.value) == "from_numpy: an array (3,) does not fit one of shape (2, 3)"
+
+
+def test_kernels_are_compiled_once_and_kept_on_the_disk(fake, monkeypatch):
+    K = Kernels("activation.h")
+    for _ in range(2):  # the second GPU finds them on the disk
+        cupy = fake()
+        cuda.get.cache_clear()
+        gpu = device.get("gpu")
+        x, y = gpu.zeros(1000), gpu.zeros(1000)
+        gpu.from_numpy(x, np.arange(1000) - 500)
+        for slope in (0.5, 0.25):
+            K.relu_forward(x, y, slope)
+            values = np.arange(1000) - 500
+            np.testing.assert_array_equal(gpu.to_numpy(y), np.where(values > 0, values, slope * values))
+        assert cupy.launched == [("activation/relu_forward/float/narrow", 4, 256)] * 2
+        monkeypatch.setattr(nvrtc, "compile", None)
+
+
+def test_large_grids_turn(fake):
+    fake()
+    assert device.get("gpu").grid(10**9) == (4 * cuda.WAVES, 256)
+
+
+def test_a_damaged_file_of_kernels_is_made_again(fake, tmp_path):
+    fake()
+    form = launch.header(include_path() / "kernels" / "dropout.h").launchers["dropout"].forms["float", False]
+    first = cuda.compiled(form, 90)
+    (path,) = (tmp_path / "kernels").glob("dropout_sm90_*.npz")
+    path.write_bytes(path.read_bytes()[:100])
+    assert cuda.compiled(form, 90).names == first.names
+
+
+def test_architectures():
+    known = [75, 80, 86, 90, 100, 120]
+    assert [cuda.best_architecture(each, known) for each in (75, 87, 89, 90, 103, 120)] == [75, 86, 86, 90, 100, 120]
+    with pytest.raises(DeviceError) as caught:
+        cuda.best_architecture(130, known)
+    version = ".".join(map(str, nvrtc.version()))
+    assert str(caught.value) == (
+        f"the GPU is of architecture sm_130, for which the compiler NVRTC {version} makes no code; it knows sm_75,"
+        " sm_80, sm_86, sm_90, sm_100, sm_120. Install another nvidia-cuda-nvrtc"
+    )
+
+
+def test_cublas_that_is_not_installed(fake, monkeypatch):
+    fake()
+    monkeypatch.setattr(cuda, "load", lambda name: (_ for _ in ()).throw(OSError(f"there is no lib{name}")))
+    gpu = device.get("gpu")
+    with pytest.raises(DeviceError) as caught:
+        gpu.gemm(gpu.zeros((1, 1)), gpu.zeros((1, 1)), gpu.zeros((1, 1)))
+    assert str(caught.value) == (
+        'device "gpu": matrix products need cuBLAS (there is no libcublasLt); install it with `pip install'
+        " nvidia-cublas`, or `pip install nvidia-cublas-cu12` for a driver of CUDA 12"
+    )
+
+
+def test_products(fake, monkeypatch):
+    fake()
+    monkeypatch.setattr(cuda, "load", lambda name: emulated.HostBlas())
+    monkeypatch.setattr(cuda, "WORKSPACE", 1 << 10)
+    monkeypatch.setattr(emulated.HostBlas, "cublasSetWorkspace_v2", lambda *arguments: 0, raising=False)
+    gpu = device.get("gpu")
+    a, b, out = gpu.zeros((2, 3)), gpu.zeros((3, 4)), gpu.zeros((2, 4))
+    gpu.from_numpy(a, np.arange(6).reshape(2, 3))
+    gpu.from_numpy(b, np.arange(12).reshape(3, 4))
+    gpu.gemm(a, b, out)
+    np.testing.assert_array_equal(gpu.to_numpy(out), np.arange(6).reshape(2, 3) @ np.arange(12).reshape(3, 4))
+    gpu.gemm_batch(a, b, out, (2, 4, 3), (0, 0, 0), 1, False, False)
+    np.testing.assert_array_equal(gpu.to_numpy(out), np.arange(6).reshape(2, 3) @ np.arange(12).reshape(3, 4))

@@ -20,10 +20,11 @@ KERNEL void bnll_forward(index_t i, const T* x, T* y) {
   y[i] = (x[i] > 0 ? x[i] : T(0)) + log1p(exp(-fabs(x[i])));
 }
 
-// dx = dy / (1 + exp(-x)), by way of tanh so that nothing overflows
+// dx = dy / (1 + exp(-x)), never exp of a positive number
 template <class T>
 KERNEL void bnll_backward(index_t i, const T* x, const T* dy, T* dx) {
-  dx[i] = dy[i] * (T(0.5) * tanh(T(0.5) * x[i]) + T(0.5));
+  const T small = exp(-fabs(x[i]));
+  dx[i] = dy[i] * (x[i] > 0 ? T(1) : small) / (1 + small);
 }
 
 // y = outer * exp(inner * x)

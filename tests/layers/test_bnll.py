@@ -31,3 +31,9 @@ def test_what_works_in_place_behind_it_does_not_disturb_its_gradient():
     made.blobs["y"].diff[...] = 1
     made.backward()
     assert_close(made.blobs["x"].diff, 2 / (1 + np.exp(-x)), 1e-12)
+
+
+def test_its_gradient_is_exact_far_below_0():
+    bench = Bench('type: "BNLL"', [(3,)], dtype=np.float32)
+    bench.forward([[-20, -40, -80]], {})
+    assert_close(bench.backward([[1, 1, 1]])[0][0] / np.exp([-20, -40, -80]), np.ones(3), 1e-5)

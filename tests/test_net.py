@@ -534,6 +534,20 @@ def test_values_that_are_gone_are_nan(caplog):
     assert np.isfinite(made.blobs["a"].data).all()
 
 
+def test_diffs_of_a_pass_before_the_last_forward_are_gone(caplog):
+    text = DATA + product("a", "data") + product("b", "a") + product("to", "data") + euclidean("loss", "b", "to")
+    made, other = net(text), net(text, reuse=False)
+    for one in (made, other):
+        one.forward_backward()
+        one.run_forward()
+    assert np.isnan(made.blobs["a"].diff).all()
+    assert other.blobs["a"].diff.any(), "without reuse nothing is ever gone"
+    assert len(caplog.messages) == 1
+    made.run_backward()
+    other.run_backward()
+    assert np.array_equal(made.blobs["a"].diff, other.blobs["a"].diff)
+
+
 def test_parameters_lie_one_behind_the_other():
     made = net(CHAIN)
     (run,) = made.arena.runs

@@ -25,9 +25,9 @@ UNPACKED = 32  # blocks that are kept as they were decompressed; small records s
 class LevelDbSource(Source):
     """A LevelDB, read in the order of its keys. Nothing is locked and nothing is written: others may read it too.
 
-    A LevelDB does not know how many records it has. So all its tables are looked through when it is opened: about a
-    second for 100,000 images, more where small records were compressed. Values are views of the mapped file unless
-    they were compressed, which the extra ``layerforge[leveldb]`` is for.
+    A LevelDB does not know how many records it has. So all its tables are looked through when it is opened: one or two
+    seconds for 100,000 images. Values are views of the mapped file unless they were compressed, which the extra
+    ``layerforge[leveldb]`` is for.
     """
 
     def __init__(self, uri: str):

@@ -266,9 +266,7 @@ def test_items_that_become_something_else():
 def test_a_record_that_is_damaged():
     with pytest.raises(DataError) as error:
         bench().layer.add_datum_vector([Datum(3, 4, 5, bytes(60)), Datum(3, 4, 5, bytes(1))])
-    assert str(error.value) == (
-        f"<text>: {TITLE}record 1: it has 1 bytes of data, but its shape (3, 4, 5) needs 60"
-    )
+    assert str(error.value) == (f"<text>: {TITLE}record 1: it has 1 bytes of data, but its shape (3, 4, 5) needs 60")
 
 
 def test_an_image_of_another_type():

@@ -1,6 +1,16 @@
-"""No test touches the user's files: what LayerForge draws is kept in a folder of the test run."""
+"""What holds for all tests: no user's files are touched, and children can be interrupted."""
+
+import importlib.util
+import os
+import signal
+import sys
 
 import pytest
+
+if "LAYERFORGE_EMULATED" in os.environ:  # see tests/sanitize/run
+    spec = importlib.util.spec_from_file_location("layerforge._emulated", os.environ["LAYERFORGE_EMULATED"])
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -8,3 +18,13 @@ def cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAYERFORGE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible():
+    """A run in the background of a shell ignores Ctrl-C, and so would the commands that tests start and interrupt."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -1,0 +1,251 @@
+"""A GPU's peaks, and training and inference on it, LayerForge against PyTorch.
+
+    python -m benchmarks.gpu                        all of it, into docs/results/gpu-<device>.md
+    python -m benchmarks.gpu --nets lenet --batch 64
+    python -m benchmarks.gpu --device emulated --nets lenet --batch 4 --seconds 0.1 --out -    a trial without a GPU
+
+Every contestant runs in a process of its own, on one batch in memory; a figure is the median of iterations, each timed
+to its end with the device synchronised. PyTorch runs eagerly, in channels_last and compiled, in the same math mode.
+Where torchvision is not installed, PyTorch has no GoogLeNet and no ResNet-50 here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.contest import ROOT
+
+NETS = {
+    "lenet": (64, (1, 28, 28), 10),
+    "alexnet": (256, (3, 227, 227), 1000),
+    "googlenet": (256, (3, 224, 224), 1000),
+    "resnet50": (256, (3, 224, 224), 1000),
+}
+FORMS = ("eager", "channels_last", "compiled")
+
+
+def median_seconds(step: Callable[[], Any], wait: Callable[[], Any], seconds: float) -> float:
+    """The median time of an iteration, after a few that are not counted."""
+    for _ in range(3):
+        step()
+    wait()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        begin = time.perf_counter()
+        step()
+        wait()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def batch_of(net: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    _, shape, classes = NETS[net]
+    random = np.random.default_rng(1)
+    return random.normal(size=(batch, *shape)).astype(np.float32), random.integers(0, classes, batch)
+
+
+# One contestant, in a process of its own: prints one line of JSON.
+
+
+def layerforge_side(job: dict[str, Any]) -> dict[str, Any]:
+    import layerforge as lf
+    from benchmarks.layerforge_side import in_memory
+    from layerforge import device as devices
+    from layerforge import schema
+
+    device = devices.get(job["device"])
+    data, labels = batch_of(job["net"], job["batch"])
+    if job["math"] != "float32":
+        device.cublas.set_math_mode(job["math"])  # type: ignore[attr-defined]
+    definition = in_memory(job["net"], data.shape, dropout=True)
+    message = schema.message("SolverParameter")(
+        base_lr=1e-4, lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
+    )
+    message.net_param.CopyFrom(definition)
+    solver = lf.Solver(message, device=device, reuse=True)
+    net = solver.net
+    net.blobs["data"].data[...], net.blobs["label"].data[...] = data, labels
+    if job["do"] == "layers":
+        return {"layers": layer_times(net, device, job["seconds"])}
+    step = (lambda: solver.step(1)) if job["do"] == "train" else net.run_forward
+    seconds = median_seconds(step, device.synchronize, job["seconds"])
+    return {"seconds": seconds, "bytes": sum(net.memory_bytes().values())}
+
+
+def layer_times(net: Any, device: Any, seconds: float) -> list[tuple[str, str, float, float]]:
+    """Name, type, and milliseconds forward and backward of every layer."""
+    net.forward_backward()
+    each = seconds / len(net.nodes) / 2
+    rows = []
+    for node in net.nodes:
+        times = [median_seconds(lambda node=node: node.forward(node.bottom, node.top), device.synchronize, each)]
+        if node.runs_backward:
+            back = lambda node=node: node.layer.backward(node.bottom, node.top)  # noqa: E731
+            times.append(median_seconds(back, device.synchronize, each))
+        rows.append((node.layer.name, node.layer.type, *(1e3 * t for t in (*times, 0.0)[:2])))
+    return rows
+
+
+def torch_side(job: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    from torch.nn import functional
+
+    on = torch.device("cuda" if job["device"].startswith("gpu") else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job["math"] == "tf32"
+    torch.backends.cudnn.benchmark = True
+    layout = torch.contiguous_format if job["form"] == "eager" else torch.channels_last
+    net = torch_net(job["net"]).to(on, memory_format=layout)
+    data, labels = batch_of(job["net"], job["batch"])
+    x = torch.from_numpy(data).to(on, memory_format=layout)
+    target = torch.from_numpy(labels).to(on)
+    net.train(job["do"] == "train")
+    run = torch.compile(net) if job["form"] == "compiled" else net
+    rule = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True)
+
+    def train() -> None:
+        rule.zero_grad(set_to_none=True)
+        out = run(x)
+        functional.cross_entropy(out[0] if isinstance(out, tuple) else out, target).backward()
+        rule.step()
+
+    def infer() -> None:
+        with torch.inference_mode():
+            run(x)
+
+    wait = torch.cuda.synchronize if on.type == "cuda" else lambda: None
+    seconds = median_seconds(train if job["do"] == "train" else infer, wait, job["seconds"])
+    return {"seconds": seconds, "bytes": torch.cuda.max_memory_allocated() if on.type == "cuda" else 0}
+
+
+def torch_net(name: str) -> Any:
+    from collections import OrderedDict
+
+    from torch import nn
+
+    from benchmarks.torch_side import NETS as OURS
+
+    if name in OURS:
+        return nn.Sequential(OrderedDict(OURS[name]()))
+    import torchvision
+
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    return getattr(torchvision.models, name)(**options)
+
+
+def peaks_side(job: dict[str, Any]) -> dict[str, Any]:
+    """Bytes copied a second, and float32 operations a second in a large product, strict and in TF32."""
+    from layerforge import device as devices
+
+    device = devices.get(job["device"])
+    large = 1 << (28 if job["device"].startswith("gpu") else 12)
+    a, b = device.zeros(large), device.zeros(large)
+
+    def copy() -> None:
+        b[...] = a
+
+    found = {"copy GB/s": 8 * large / median_seconds(copy, device.synchronize, job["seconds"]) / 1e9}
+    n = 8192 if job["device"].startswith("gpu") else 64
+    x, y, z = (device.zeros((n, n)) for _ in range(3))
+    for mode in ("float32", "tf32"):
+        device.cublas.set_math_mode(mode)  # type: ignore[attr-defined]
+        seconds = median_seconds(lambda: device.gemm(x, y, z), device.synchronize, job["seconds"])
+        found[f"SGEMM {mode} TFLOP/s"] = 2 * n**3 / seconds / 1e12
+    return found
+
+
+SIDES = {"layerforge": layerforge_side, "torch": torch_side, "peaks": peaks_side}
+
+
+def ask(side: str, **job: Any) -> dict[str, Any]:
+    """Runs a contestant; what it failed with, if it did."""
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--side", side, "--job", json.dumps(job)],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    if run.returncode:
+        return {"failed": (run.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
+    return json.loads(run.stdout.strip().splitlines()[-1])
+
+
+def cell(result: dict[str, Any], batch: int) -> str:
+    if "failed" in result:
+        return result["failed"].replace("|", "/")[:60]
+    return f"{batch / result['seconds']:,.0f} ({1e3 * result['seconds']:.2f} ms, {result['bytes'] / 2**30:.1f} GiB)"
+
+
+def report(args: argparse.Namespace) -> str:
+    from layerforge import device as devices
+
+    device = devices.get(args.device)
+    title = getattr(device, "title", device.name)
+    common = {"device": args.device, "seconds": args.seconds}
+    command = " ".join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
+    lines = [f"# {title}", "", machine.describe(), "", f"Command: `{command}`", "", "## Peaks", ""]
+    for name, value in ask("peaks", **common).items():
+        lines.append(value if name == "failed" else f"- {name}: {value:,.1f}")
+    lines.append("")
+    for math in args.math:
+        for do, batches in (("train", (None,)), ("infer", (1, None))):
+            lines += [f"## {'Training' if do == 'train' else 'Inference'}, {math}: images/s", ""]
+            lines += ["| net | batch | LayerForge | " + " | ".join(f"PyTorch, {form}" for form in FORMS) + " |"]
+            lines += ["|---|---|---|" + "---|" * len(FORMS)]
+            for net in args.nets:
+                for batch in (one or args.batch or NETS[net][0] for one in batches):
+                    job = {**common, "net": net, "batch": batch, "math": math, "do": do}
+                    cells = [cell(ask("layerforge", **job), batch)]
+                    cells += [cell(ask("torch", **job, form=form), batch) for form in FORMS]
+                    lines.append(f"| {net} | {batch} | {' | '.join(cells)} |")
+            lines.append("")
+    for net in args.nets:
+        batch = args.batch or NETS[net][0]
+        found = ask("layerforge", **common, net=net, batch=batch, math="float32", do="layers")
+        lines += [f"## {net}, layer by layer, batch {batch}, float32: ms", ""]
+        if "failed" in found:
+            lines += [found["failed"], ""]
+            continue
+        lines += ["| layer | type | forward | backward |", "|---|---|---|---|"]
+        lines += [f"| {name} | {kind} | {there:.3f} | {back:.3f} |" for name, kind, there, back in found["layers"]]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="gpu")
+    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--math", nargs="+", default=["float32", "tf32"])
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each figure")
+    parser.add_argument("--out", help="the file to write; - prints it")
+    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(SIDES[args.side](json.loads(args.job))))
+        return
+    text = report(args)
+    if args.out == "-":
+        print(text)
+        return
+    name = re.sub(r"[^a-z0-9]+", "-", text.splitlines()[0].lower()).strip("-")
+    path = Path(args.out) if args.out else ROOT / "docs" / "results" / f"gpu-{name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What only a GPU can show. The tables of tests/layers and tests/golden run on it as well, wherever there is one."""
+
+import numpy as np
+import pytest
+
+import layerforge as lf
+from layerforge import schema
+from layerforge.errors import DeviceError
+from layerforge.kernels import Kernels
+from layerforge.testing import Bench, assert_close
+
+DROPOUT = 'type: "Dropout" dropout_param { dropout_ratio: 0.3 }'
+
+LENET = """
+name: "LeNet"
+layer {
+  name: "data" type: "DummyData" top: "data" top: "label"
+  dummy_data_param {
+    shape { dim: 64 dim: 1 dim: 28 dim: 28 } shape { dim: 64 }
+    data_filler { type: "gaussian" } data_filler { type: "uniform" max: 9.99 }
+  }
+}
+layer {
+  name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  convolution_param { num_output: 20 kernel_size: 5 weight_filler { type: "xavier" } }
+}
+layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { kernel_size: 2 stride: 2 } }
+layer {
+  name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2"
+  convolution_param { num_output: 50 kernel_size: 5 weight_filler { type: "xavier" } }
+}
+layer { name: "pool2" type: "Pooling" bottom: "conv2" top: "pool2" pooling_param { kernel_size: 2 stride: 2 } }
+layer {
+  name: "ip1" type: "InnerProduct" bottom: "pool2" top: "ip1"
+  inner_product_param { num_output: 500 weight_filler { type: "xavier" } }
+}
+layer { name: "relu1" type: "ReLU" bottom: "ip1" top: "ip1" }
+layer { name: "drop1" type: "Dropout" bottom: "ip1" top: "ip1" }
+layer {
+  name: "ip2" type: "InnerProduct" bottom: "ip1" top: "ip2"
+  inner_product_param { num_output: 10 weight_filler { type: "xavier" } }
+}
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: "loss" }
+"""
+
+SOLVER = 'base_lr: 0.01 lr_policy: "step" stepsize: 50 gamma: 0.5 momentum: 0.9 weight_decay: 0.0005 random_seed: 3'
+
+
+def solver(folder, device):
+    message = schema.message("SolverParameter")()
+    made = schema.parse(SOLVER, "SolverParameter").message
+    message.CopyFrom(made)
+    message.net_param.CopyFrom(schema.parse(LENET, "NetParameter").message)
+    message.snapshot_prefix = str(folder / device.replace(":", "_"))
+    return lf.Solver(message, device=device)
+
+
+def losses(trained, iterations):
+    found = []
+    for _ in range(iterations):
+        trained.step(1)
+        found.append(trained.loss)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 10**6 + 1])
+@pytest.mark.parametrize("wide", [False, True])
+def test_every_element_is_computed_once(gpu, dtype, count, wide):
+    x = np.random.default_rng(1).standard_normal(count).astype(dtype)
+    array = gpu.zeros(count, dtype)
+    gpu.from_numpy(array, x)
+    Kernels("eltwise.h", wide=wide).add(array, array, array)
+    np.testing.assert_array_equal(gpu.to_numpy(array), x + x)
+
+
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products(gpu, ta, tb, dtype):
+    random = np.random.default_rng(1)
+    a, b, c = (random.standard_normal(shape).astype(dtype) for shape in [(70, 30), (30, 50), (70, 50)])
+    there = []
+    for values in (a.T.copy() if ta else a, b.T.copy() if tb else b, c):
+        there.append(gpu.empty(values.shape, dtype))
+        gpu.from_numpy(there[-1], values)
+    gpu.gemm(*there, ta, tb, 0.5, 2.0)
+    assert_close(gpu.to_numpy(there[2]), 0.5 * (a @ b) + 2 * c, 1e-6)
+
+
+def test_dropout_drops_the_same_everywhere(gpu):
+    x = np.ones((64, 1000))
+    tops = [
+        Bench(DROPOUT, [x.shape], dtype=np.float32, device=where, seed=5).forward([x], {}) for where in ("cpu", "gpu")
+    ]
+    np.testing.assert_array_equal(*(top[0] for top in tops))
+
+
+@pytest.mark.parametrize("kernel", ["fill_bits", "fill_uniform", "fill_integer"])
+def test_random_numbers_are_the_same_everywhere(gpu, kernel):
+    dtype, arguments = {
+        "fill_bits": (np.uint32, ()), "fill_uniform": (np.float32, (-1.0, 2.0)), "fill_integer": (np.int32, (-5, 7)),
+    }[kernel]  # fmt: skip
+    there, here = gpu.zeros(10001, dtype), np.zeros(10001, dtype)
+    for array in (there, here):
+        getattr(Kernels("random.h"), kernel)(array, *arguments, 2**63 + 5, 7, 2**40)
+    np.testing.assert_array_equal(gpu.to_numpy(there), here)
+
+
+def test_the_transformer_s_kernel_gives_the_cpu_s_bits(gpu):
+    image = np.random.default_rng(1).integers(0, 256, (3, 40, 50), np.uint8)
+    means = np.float32([104.007, 116.669, 122.679])
+    numbers = (0.017, 3, 32, 32, 40, 50, 5, 9, False, True)
+    here, there, raw, mean = (
+        np.zeros((3, 32, 32), np.float32),
+        gpu.zeros((3, 32, 32)),
+        gpu.zeros(image.shape, np.uint8),
+        gpu.zeros(3),
+    )
+    gpu.from_numpy(raw, image)
+    gpu.from_numpy(mean, means)
+    Kernels("transform.h").transform_image(image, here, None, means, *numbers)
+    Kernels("transform.h").transform_image(raw, there, None, mean, *numbers)
+    np.testing.assert_array_equal(gpu.to_numpy(there), here)
+
+
+def test_lenet_trains_as_on_the_cpu(gpu, tmp_path):
+    on_gpu, on_cpu = (losses(solver(tmp_path, where), 200) for where in ("gpu", "cpu"))
+    assert_close(on_gpu[:20], on_cpu[:20], 1e-3, "the first 20 losses")
+    assert_close(on_gpu, on_cpu, 0.05, "the losses")
+
+
+def test_two_runs_give_the_same_bits(gpu, tmp_path):
+    first, second = (solver(tmp_path, "gpu") for _ in range(2))
+    np.testing.assert_array_equal(losses(first, 30), losses(second, 30))
+    for mine, theirs in zip(first.net.owned, second.net.owned, strict=True):
+        np.testing.assert_array_equal(gpu.to_numpy(mine.data), gpu.to_numpy(theirs.data))
+
+
+def test_a_resumed_run_ends_with_the_same_bits(gpu, tmp_path):
+    whole = solver(tmp_path, "gpu")
+    losses(whole, 10)
+    names = whole.snapshot()
+    losses(whole, 10)
+    resumed = solver(tmp_path, "gpu")
+    resumed.restore(str(names.state))
+    losses(resumed, 10)
+    for mine, theirs in zip(whole.net.owned, resumed.net.owned, strict=True):
+        np.testing.assert_array_equal(gpu.to_numpy(mine.data), gpu.to_numpy(theirs.data))
+
+
+def test_more_memory_than_there_is(gpu):
+    with pytest.raises(DeviceError) as caught:
+        gpu.zeros((2**20, 2**24))
+    text = str(caught.value)
+    assert text.startswith("not enough memory on gpu for 67,108,864 MiB: an array (1048576, 16777216) of float32; ")
+    assert text.endswith(" MiB are free. Lower batch_size")
+    assert gpu.zeros(10).shape == (10,)  # it goes on

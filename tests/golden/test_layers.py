@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge.testing import assert_close
+from layerforge.testing import assert_close, available
 
 CASES = sorted(Path(__file__).with_name("layers").glob("*.npz"))
 
@@ -22,7 +22,7 @@ def cancels(*arrays):
     return all(np.abs(array).max(initial=0) < 1e-6 for array in arrays) and any(array.any() for array in arrays)
 
 
-@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize("device", available())
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case(path, device, tmp_path):
     case = np.load(path)

@@ -11,13 +11,13 @@ import pytest
 
 import layerforge as lf
 from layerforge import device as devices
-from layerforge.testing import assert_close
+from layerforge.testing import assert_close, available
 
 CASES = sorted(path.parent for path in Path(__file__).with_name("solvers").glob("*/run.npz"))
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(autouse=True, params=["cpu", "emulated"])
+@pytest.fixture(autouse=True, params=available())
 def device(request):
     """The device of the nets."""
     devices.set_default(request.param)

@@ -63,11 +63,14 @@ class Dimensions:
 class View(Dimensions):
     """A blob as a layer sees it: plain arrays on the layer's device, C-contiguous, in the blob's shape.
 
+    Where ``block`` is more than 1, the values lie in blocks of that many channels, and only layers that understand it
+    are given the blob: see `layerforge.layout`.
+
     ``diff`` is None until somebody needs gradients. For a bottom, ``needs_diff`` says whether backward must write its
     diff; for a top, whether anybody wrote its diff.
     """
 
-    __slots__ = ("name", "shape", "data", "diff", "needs_diff", "resize")
+    __slots__ = ("name", "shape", "data", "diff", "needs_diff", "resize", "block")
 
     def __init__(self, name: str, shape: Shape, data: Any = None, diff: Any = None, needs_diff: bool = False):
         self.name = name
@@ -75,6 +78,7 @@ class View(Dimensions):
         self.data = data
         self.diff = diff
         self.needs_diff = needs_diff
+        self.block = 1
         self.resize: Callable[[View, Shape], None] | None = None
 
     def reshape(self, *shape: int) -> None:

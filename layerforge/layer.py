@@ -48,6 +48,7 @@ class Layer:
     shares_data: ClassVar[bool] = False  # every top's data is bottom 0's data; forward has nothing to do
     shares_diff: ClassVar[bool] = False  # bottom 0's diff is top 0's diff
     dynamic: ClassVar[bool] = False  # top shapes may differ from pass to pass: asked before each forward
+    blocks: ClassVar[str] = ""  # blobs may lie in blocks of channels: "alike" in one order, or "each" in its own
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
     Options: ClassVar[Any] = None
 
@@ -89,6 +90,7 @@ class Layer:
         self.seed = seed
         self.stream = zlib.crc32(self.name.encode())
         self.step = 0
+        self.block = (1, 1)  # of the bottoms and of the tops: see `layerforge.layout`
         self.repeats = False  # this forward is the last one again, on the same bottoms: what counts passes must not
         field = options_field(type(self))
         self.options_name = field
@@ -130,6 +132,13 @@ class Layer:
         if isinstance(self.differentiable, tuple):
             return self.differentiable[min(index, len(self.differentiable) - 1)]
         return self.differentiable
+
+    def takes_blocks(self, block: int, top: bool) -> bool:
+        """For types with `blocks`: whether this layer takes bottoms, or tops, in blocks of so many channels."""
+        return True
+
+    def left_blocks(self, name: str, block: int) -> None:
+        """Is told that a blob's order became plain between forward and backward, and that of state ``name`` with it."""
 
     def data_state(self) -> dict[str, Any]:
         """What a source must remember for an exact resume, as JSON values."""

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import memory
+from . import engines, layout, memory
 from .arena import Parameters
 from .blob import View
 from .node import Node, share_data, share_diffs
@@ -156,6 +156,9 @@ class Storage:
         self.data.reuse = reuse_data and not self._sources_change()
         self.diff.reuse = reuse_diff and not any(node.dynamic and node.bottom for node in nodes)
         self.with_diffs = False
+        self.groups: list[set[str]] = []  # blobs that lie in blocks of channels
+        self._engines_told = False
+        self._seen: set[str] = set()  # blobs that must lie plain, because somebody looked
         self.scratch: Any = None
         self._refilled = self._overwritten_losses()
         # Of the last whole pass: what it began with, as copies, and the moment at which it could be repeated. None:
@@ -185,11 +188,59 @@ class Storage:
     def allocate(self) -> None:
         """Plans for the shapes as they are, and takes the memory, or what is missing of it."""
         self._moment = {"data": None, "diff": None}
+        self._lay_out()
+        self._log_engines()
         self._take_data()
         if self.with_diffs:
             self._take_diffs()
         self._take_state()
         self._take_scratch()
+
+    def _lay_out(self) -> None:
+        """Decides in which order the values of each blob lie."""
+        plain = {view.name for view in (*self.inputs, *self.outputs)} | self._seen
+        plain.update(view.name for node in self.nodes for view, _ in node.losses)
+        block = 1 if any(node.dynamic for node in self.nodes) else engines.block(self.device.name, self.dtype)
+        self.groups = layout.plan(self.nodes, self.views, plain, block)
+        blocked = set().union(*self.groups)
+        for view in self.views.values():
+            view.block = block if view.name in blocked else 1
+        self._tell_layers()
+
+    def _tell_layers(self) -> None:
+        for node in self.nodes:
+            node.layer.block = (_block(node.bottom), _block(node.top))
+
+    def _log_engines(self) -> None:
+        """Says once by which engine each convolution is computed."""
+        chosen: dict[str, list[str]] = {}
+        for node in () if self._engines_told else self.nodes:
+            if hasattr(node.layer, "engine"):
+                chosen.setdefault(node.layer.engine.name, []).append(node.layer.name)
+        for name, layers in chosen.items():
+            log.debug("Engine %s computes %s", name, ", ".join(layers))
+        self._engines_told = True
+
+    def _lay_plain(self, groups: Sequence[set[str]]) -> None:
+        """Puts the values of these groups of blobs into plain order, for good."""
+        for group in groups:
+            self.groups.remove(group)
+            self._seen |= group
+            views = [self.views[name] for name in group]
+            block = views[0].block
+            for plane in (self.data, self.diff):
+                for root, view in {plane.roots[view.name]: view for view in views}.items():
+                    if root in plane.own:  # what lies in the arena is written again before anybody reads it
+                        layout.to_plain(plane.own[root][: view.count], view.shape, block)
+            for node in self.nodes:
+                if node.layer.blocks == "alike" and any(view.name in group for view in (*node.bottom, *node.top)):
+                    layout.state_to_plain(node, block)
+            for view in views:
+                view.block = 1
+        if groups:
+            self._tell_layers()
+            self.data.scratch, self.diff.scratch = [], []  # it grows with what is reordered in it
+            self._take_scratch()
 
     def _take_data(self) -> None:
         roots = self.data.roots
@@ -308,7 +359,7 @@ class Storage:
         """Is told of a backward pass before it runs. It reads what forward left: all of that is kept from now on."""
         self.need_diffs()
         if self.data.reuse:
-            self.keep_all("data")
+            self._keep_all("data")
         self._begin("diff", whole)
         if self._refilled:
             self._weigh(self._refilled)
@@ -323,7 +374,7 @@ class Storage:
         if not plane.shared:
             return
         if not whole:
-            self.keep_all(kind)
+            self._keep_all(kind)
             return
         self._moment[kind] = GONE
         for view, copy in self._began_with[kind]:
@@ -340,9 +391,10 @@ class Storage:
         plane = self.data if kind == "data" else self.diff
         root = plane.roots[name]
         if root in plane.shared and self._moment[kind] is not None:
-            self.keep_all(kind)
+            self._keep_all(kind)
         elif root in plane.shared or root not in plane.own:
             self.want(name, kind)
+        self._lay_plain([group for group in self.groups if name in group])
         return getattr(self.views[name], kind)
 
     def is_overwritten(self, name: str) -> bool:
@@ -367,7 +419,11 @@ class Storage:
             plane.grow(root)
 
     def keep_all(self, kind: str) -> None:
-        """Gives every blob memory of its own, with what the last pass left in it."""
+        """Gives every blob memory of its own, in plain order, with what the last pass left in it."""
+        self._keep_all(kind)
+        self._lay_plain(list(self.groups))
+
+    def _keep_all(self, kind: str) -> None:
         plane = self.data if kind == "data" else self.diff
         moment, now = self._moment[kind], self._now(kind)
         had_scratch = bool(plane.scratch)
@@ -421,3 +477,7 @@ class Storage:
             "state": sum(array.nbytes for node in self.nodes for array in node.layer.state.values()),
             "scratch": 0 if self.scratch is None else self.scratch.nbytes,
         }
+
+
+def _block(views: Sequence[View]) -> int:
+    return max((view.block for view in views), default=1)

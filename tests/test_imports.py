@@ -31,7 +31,7 @@ FLOORS = [
     },
     {"data", "fillers"},
     {"layer"},
-    {"arena", "batches", "build", "debug_info", "graph", "layers", "node", "storage", "weights"},
+    {"arena", "batches", "build", "debug_info", "graph", "layers", "layout", "node", "storage", "weights"},
     {"net"},
     {"policies", "rules", "snapshot", "solver"},
     {

@@ -131,11 +131,28 @@ class Convolution {
   std::unique_ptr<Task> tasks[TASKS];
 };
 
+// The block of channels that oneDNN chooses by itself on this processor: 8, 16, or 1 where it is none of these.
+int preferred_block() {
+  const Layout any = image(1, 64, {8, 8}, 0), filters = layout({64, 64, 3, 3}, dnnl_format_tag_any);
+  const Axes one{1, 1}, none{0, 0};
+  dnnl_primitive_desc_t desc;
+  check(library().dnnl_convolution_forward_primitive_desc_create(
+            &desc, library().engine, dnnl_forward_training, dnnl_convolution_direct, any.get(), filters.get(), nullptr,
+            any.get(), one.data(), none.data(), one.data(), one.data(), attributes().get()),
+        "dnnl_convolution_forward_primitive_desc_create");
+  const Operation chosen(desc);
+  for (int block : {16, 8})
+    if (library().dnnl_memory_desc_equal(chosen.argument(DNNL_ARG_DST), image(1, 64, {8, 8}, block).get()))
+      return block;
+  return 1;
+}
+
 }  // namespace
 }  // namespace onednn
 
 void define_onednn(py::module_& m) {
   m.def("onednn_load", &onednn::load, py::arg("path"), "Opens oneDNN's library, once.");
+  m.def("onednn_block", &onednn::preferred_block, "The channels that oneDNN likes to have side by side.");
   py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
       .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, bool, int>(), py::arg("numbers"),
            py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("relu"), py::arg("threads"))

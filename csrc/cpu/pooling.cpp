@@ -168,6 +168,10 @@ std::vector<T> counted(const Axis& axis, bool count_padding) {
 
 bool plane_only(int kd, int sd, int pd, int D, int od) { return kd == 1 && sd == 1 && pd == 0 && D == od; }
 
+bool lanes_only(int kw, int sw, int pw, int W, int ow) {
+  return kw == 1 && sw == 1 && pw == 0 && W == ow && (W == 8 || W == 16);
+}
+
 // Loops over the windows of a row run to a multiple of this: whole vectors, where single elements at the end would cost
 // mispredicted branches. What lies behind the row's end is computed for nothing.
 constexpr int kVector = 16;
@@ -264,8 +268,21 @@ CLONES void spread_over_plane(const T* __restrict__ dy, T* __restrict__ dx, Axis
   }
 }
 
+#include "pooling_lanes.h"
+
 template <class T>
 void max_forward(index_t count, const T* x, T* y, int32_t* mask, VOLUME_NUMBERS) {
+  if (lanes_only(kw, sw, pw, W, ow)) {
+    const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
+    const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
+    return parallel(count ? count / windows : 0, [&](int64_t begin, int64_t end, int) {
+      for (int64_t plane = begin; plane < end; ++plane)
+        if (mask)
+          max_of_lanes<true>(x + plane * size, y + plane * windows, mask + plane * windows, h, w, W);
+        else
+          max_of_lanes<false, T>(x + plane * size, y + plane * windows, nullptr, h, w, W);
+    });
+  }
   if (!plane_only(kd, sd, pd, D, od) || kw > 8 || H * W < kw)
     return parallel(count, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) portable::max_forward<T>(i, x, y, mask, VOLUME);
@@ -304,6 +321,16 @@ void max_backward(index_t count, const T* dy, const int32_t* mask, T* dx, VOLUME
 
 template <class T>
 void average_forward(index_t count, const T* x, T* y, bool count_padding, VOLUME_NUMBERS) {
+  if (lanes_only(kw, sw, pw, W, ow)) {
+    const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
+    const std::vector<T> across = counted<T>(w, count_padding), down = counted<T>(h, count_padding);
+    const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
+    return parallel(count ? count / windows : 0, [&](int64_t begin, int64_t end, int) {
+      std::vector<T> row(int64_t(H) * W);
+      for (int64_t plane = begin; plane < end; ++plane)
+        average_of_lanes(x + plane * size, y + plane * windows, h, w, W, across.data(), down.data(), row.data());
+    });
+  }
   if (!plane_only(kd, sd, pd, D, od))
     return parallel(count, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) portable::average_forward<T>(i, x, y, count_padding, VOLUME);
@@ -326,6 +353,16 @@ void average_forward(index_t count, const T* x, T* y, bool count_padding, VOLUME
 
 template <class T>
 void average_backward(index_t count, const T* dy, T* dx, bool count_padding, VOLUME_NUMBERS) {
+  if (lanes_only(kw, sw, pw, W, ow)) {
+    const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
+    const std::vector<T> across = counted<T>(w, count_padding), down = counted<T>(h, count_padding);
+    const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
+    return parallel(count ? count / size : 0, [&](int64_t begin, int64_t end, int) {
+      std::vector<T> row(int64_t(H) * W);
+      for (int64_t plane = begin; plane < end; ++plane)
+        spread_over_lanes(dy + plane * windows, dx + plane * size, h, w, W, across.data(), down.data(), row.data());
+    });
+  }
   if (!plane_only(kd, sd, pd, D, od))
     return parallel(count, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) portable::average_backward<T>(i, dy, dx, count_padding, VOLUME);

@@ -41,9 +41,24 @@ NAMES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")
 
 
 @functools.lru_cache(maxsize=4096)
-def convolution(device: str, name: str, geometry: Geometry, dtype: Any = np.float32) -> Any:
-    """The engine for a convolution on the device of that name: ``name`` as written, one of `NAMES`."""
+def convolution(
+    device: str, name: str, geometry: Geometry, dtype: Any = np.float32, block: tuple[int, int] = (1, 1)
+) -> Any:
+    """The engine for a convolution on the device of that name: ``name`` as written, one of `NAMES`.
+
+    ``block``: x and y lie in blocks of so many channels, see `layerforge.layout`. None where no engine takes them so.
+    """
     if name not in NAMES:
         raise DefinitionError(f'no engine "{name}"; there are: {", ".join(NAMES)}.{did_you_mean(name, NAMES)}')
     engines = [engine for engine in ENGINES[device.partition(":")[0]] if name != "CAFFE" or engine.name == name]
-    return next(engine for engine in engines if engine.supports(geometry, dtype))
+    if block != (1, 1):
+        engines = [OneDnn(block) for engine in engines if isinstance(engine, OneDnn)]
+    return next((engine for engine in engines if engine.supports(geometry, dtype)), None)
+
+
+def block(device: str, dtype: Any) -> int:
+    """How many channels the engines of a device like to have side by side; 1 where they do not care."""
+    return max(
+        (engine.channels(dtype) for engine in ENGINES[device.partition(":")[0]] if isinstance(engine, OneDnn)),
+        default=1,
+    )

@@ -61,19 +61,25 @@ class OneDnn:
 
     name = "MKLDNN"
 
-    def __init__(self) -> None:
+    def __init__(self, block: tuple[int, int] = (1, 1)):
+        """``block``: x and y lie in blocks of so many channels, 1 for plain order."""
+        self.block = block
         self._columns = Im2col()
 
+    @staticmethod
+    def channels(dtype: Any) -> int:
+        """How many channels it likes to have side by side: those of a vector."""
+        return _csrc.onednn_block() if dtype == np.float32 and available() else 1
+
     def supports(self, geometry: Geometry, dtype: Any) -> bool:
-        """Whether this engine computes that geometry, and not slower than im2col does."""
-        return (
-            dtype == np.float32 and available() and is_faster(geometry) and _is_compiled(geometry, _csrc.get_threads())
-        )
+        """Whether this engine computes that geometry, and not slower than im2col does where that could, too."""
+        fits = is_faster(geometry) if self.block == (1, 1) else is_whole(geometry, self.block)
+        return fits and dtype == np.float32 and available() and self._is_compiled(geometry)
 
     def scratch(self, geometry: Geometry) -> int:
         """Elements of scratch memory for any of the three functions, with the present number of threads."""
-        own = _made(geometry, True, _csrc.get_threads()).scratch
-        return own if _has_data(geometry) else max(own, self._columns.scratch(geometry))
+        own = self._made(geometry, True).scratch
+        return own if self._has_data(geometry) else max(own, self._columns.scratch(geometry))
 
     def forward(
         self,
@@ -86,17 +92,17 @@ class OneDnn:
     ) -> None:
         """y = w * x + b; ``b`` may be None."""
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
-        _made(geometry, b is not None, _csrc.get_threads()).run(FORWARD, x, w, b, y, scratch)
+        self._made(geometry, b is not None).run(FORWARD, x, w, b, y, scratch)
 
     def backward_data(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
     ) -> None:
         """dx = the gradient of the input, overwritten."""
-        if not _has_data(geometry):
+        if not self._has_data(geometry):
             self._columns.backward_data(dy, w, dx, geometry, scratch)
             return
         self._check(geometry, scratch, dy=dy, w=w, dx=dx)
-        _made(geometry, True, _csrc.get_threads()).run(DATA, dy, w, dx, None, scratch)
+        self._made(geometry, True).run(DATA, dy, w, dx, None, scratch)
 
     def backward_weights(
         self,
@@ -109,7 +115,24 @@ class OneDnn:
     ) -> None:
         """dw += the gradient of the weights, db += that of the bias; ``db`` may be None."""
         self._check(geometry, scratch, x=x, dy=dy, dw=dw, db=db)
-        _made(geometry, db is not None, _csrc.get_threads()).run(WEIGHTS, x, dy, dw, db, scratch)
+        self._made(geometry, db is not None).run(WEIGHTS, x, dy, dw, db, scratch)
+
+    def _has_data(self, g: Geometry) -> bool:
+        """Whether oneDNN also computes the gradient of the input. It is slow at that for images of few channels; what
+        lies in blocks, im2col cannot read."""
+        return g.channels % 8 == 0 or self.block != (1, 1)
+
+    def _made(self, geometry: Geometry, bias: bool) -> Any:
+        return _made(geometry, self.block, bias, _csrc.get_threads())
+
+    def _is_compiled(self, geometry: Geometry) -> bool:
+        """Whether oneDNN has compiled code for it, and not only loops that serve as a reference."""
+        try:
+            forward, data, weights = self._made(geometry, True).implementations
+        except RuntimeError:
+            return False
+        needed = (forward, data, weights) if self._has_data(geometry) else (forward, weights)
+        return all(name.startswith(("jit", "brg")) for name in needed)
 
     def _check(self, geometry: Geometry, scratch: np.ndarray, **arrays: np.ndarray | None) -> None:
         check_arrays(geometry, self.scratch(geometry), scratch, (np.float32,), **arrays)
@@ -128,21 +151,18 @@ def is_faster(g: Geometry) -> bool:
     return outputs % 8 == 0 and (inputs % 8 == 0 or (g.group == 1 and inputs <= 4))
 
 
-def _has_data(g: Geometry) -> bool:
-    """Whether oneDNN also computes the gradient of the input, which it is slow at for images of few channels."""
-    return g.channels % 8 == 0
-
-
-def _is_compiled(geometry: Geometry, threads: int) -> bool:
-    """Whether oneDNN has compiled code for it, and not only loops that serve as a reference."""
-    try:
-        forward, data, weights = _made(geometry, True, threads).implementations
-    except RuntimeError:
+def is_whole(g: Geometry, block: tuple[int, int]) -> bool:
+    """Whether each group has whole blocks of channels, where they are to lie in blocks."""
+    if not 1 <= len(g.spatial) <= 3 or g.batch == 0:
         return False
-    needed = (forward, data, weights) if _has_data(geometry) else (forward, weights)
-    return all(name.startswith(("jit", "brg")) for name in needed)
+    if g.channels == g.group == g.num_output:
+        return g.channels % max(block) == 0
+    inputs, outputs = g.channels // g.group, g.num_output // g.group
+    if g.group > 1:
+        return inputs % max(block) == 0 and outputs % max(block) == 0
+    return inputs % block[0] == 0 and outputs % block[1] == 0
 
 
 @functools.lru_cache(maxsize=4096)
-def _made(geometry: Geometry, bias: bool, threads: int) -> Any:
-    return _csrc.OnednnConvolution(geometry.numbers, 1, 1, bias, False, threads)
+def _made(geometry: Geometry, block: tuple[int, int], bias: bool, threads: int) -> Any:
+    return _csrc.OnednnConvolution(geometry.numbers, *block, bias, False, threads)

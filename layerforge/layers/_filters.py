@@ -36,10 +36,13 @@ def read(layer: Layer, x: Shape) -> tuple[int, _windows.Windows]:
     return channels, windows
 
 
-def engine(layer: Layer, geometry: engines.Geometry) -> Any:
-    """The engine that computes such a convolution for this layer, as its options ask."""
+def engine(layer: Layer, geometry: engines.Geometry, block: tuple[int, int] = (1, 1)) -> Any:
+    """The engine that computes such a convolution for this layer, as its options ask.
+
+    ``block``: how x and y lie, see `layerforge.layout`.
+    """
     name = type(layer.options).Engine.Name(layer.options.engine)
-    return engines.convolution(layer.device.name, name, geometry, layer.dtype)
+    return engines.convolution(layer.device.name, name, geometry, layer.dtype, block)
 
 
 def channel_axis(layer: Layer, bottom_shapes: tuple[Shape, ...], channels: int, windows: _windows.Windows) -> int:

@@ -14,6 +14,7 @@ class AbsVal(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def state_shapes(self, x):
         return kept_shapes(self, x)

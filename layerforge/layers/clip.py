@@ -16,6 +16,7 @@ class Clip(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def setup(self, x):
         for bound in ("min", "max"):

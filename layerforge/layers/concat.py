@@ -15,6 +15,7 @@ class Concat(Layer):
     """
 
     bottoms = (1, None)
+    blocks = "alike"
 
     def setup(self, *bottom_shapes):
         old = self.options.HasField("concat_dim")
@@ -34,6 +35,10 @@ class Concat(Layer):
                 i,
             )
         return [(*first[:k], sum(shape[k] for shape in bottom_shapes), *first[k + 1 :])]
+
+    def takes_blocks(self, block, top):
+        """Of whole images, or of their channels, which are whole blocks; not of positions."""
+        return self.along < 2
 
     def parts(self, bottom):
         """Each bottom with the index of its part of the top."""

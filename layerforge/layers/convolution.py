@@ -25,6 +25,7 @@ class Convolution(Layer):
 
     bottoms = (1, None)
     tops = (1, None)
+    blocks = "each"
 
     def setup(self, *bottom_shapes):
         self.channels, self.windows = _filters.read(self, bottom_shapes[0])
@@ -46,11 +47,19 @@ class Convolution(Layer):
     @property
     def engine(self):
         """What computes it, for the bottoms as they are."""
-        return _filters.engine(self, self.geometry(self.bottom_shapes[0]))
+        return _filters.engine(self, self.geometry(self.bottom_shapes[0]), self.block)
+
+    def takes_blocks(self, block, top):
+        g = self.geometry(self.bottom_shapes[0])
+        lies = (1, block) if top else (block, 1)
+        alone = len(self.bottom_shapes) == 1 and self.axis(self.options.axis, len(self.bottom_shapes[0])) == 1
+        weight, bias = self.params["weight"], self.params.get("bias")
+        sums_alone = bias is not None and bias.needs_diff and not weight.needs_diff
+        return alone and not sums_alone and _filters.engine(self, g, lies) is not None
 
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
-        return max(_filters.engine(self, g).scratch(g), g.batch * g.num_output)
+        return max(_filters.engine(self, g, self.block).scratch(g), g.batch * g.num_output)
 
     def flops(self, bottom_shapes, top_shapes):
         return sum(self.geometry(x).multiplications for x in bottom_shapes)
@@ -59,7 +68,7 @@ class Convolution(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
-            engine = _filters.engine(self, g)
+            engine = _filters.engine(self, g, (x.block, y.block))
             x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
             engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch)
 
@@ -68,7 +77,7 @@ class Convolution(Layer):
         db = bias.diff if bias and bias.needs_diff else None
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
-            engine = _filters.engine(self, g)
+            engine = _filters.engine(self, g, (x.block, y.block))
             dy = y.diff.reshape(g.output_shape)
             if weight.needs_diff:
                 engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch)

@@ -23,6 +23,7 @@ class Eltwise(Layer):
     """
 
     bottoms = (2, None)
+    blocks = "alike"
 
     def setup(self, *bottom_shapes):
         options = self.options

@@ -35,6 +35,7 @@ class Pooling(Layer):
     """
 
     tops = (1, 2)
+    blocks = "alike"
 
     def setup(self, x):
         self.require(
@@ -82,12 +83,26 @@ class Pooling(Layer):
             )
         return [(*x[:2], *output)] * max(1, len(self.param.top))
 
+    def takes_blocks(self, block, top):
+        return len(self.windows.kernel) == 2 and self.method in ("MAX", "AVE") and len(self.param.top) < 2
+
+    def left_blocks(self, name, block):
+        self.state[name] //= block  # it counted the channels of a block one by one
+
+    def numbers(self, x):
+        """What the kernels take. In blocks of channels, an image is a volume whose last axis is the block."""
+        _, numbers = self.layout(x.shape[2:])
+        if x.block == 1:
+            return numbers
+        axes = [numbers[i : i + 3] for i in range(0, len(numbers), 3)]
+        return tuple(n for (_, *two), last in zip(axes, (x.block, 1, 1, 0, x.block), strict=True) for n in (*two, last))
+
     def state_shapes(self, x):
         return {} if self.method == "AVE" else {"mask": (self.top_shapes(x)[0], np.int32)}
 
     def forward(self, bottom, top):
         (x,), (y, *where) = bottom, top
-        _, numbers = self.layout(x.shape[2:])
+        numbers = self.numbers(x)
         if self.method == "MAX":
             K.max_forward(x.data, y.data, self.state["mask"], *numbers)
         elif self.method == "AVE":
@@ -101,7 +116,7 @@ class Pooling(Layer):
 
     def backward(self, bottom, top):
         (x,), (y, *_) = bottom, top
-        _, numbers = self.layout(x.shape[2:])
+        numbers = self.numbers(x)
         if self.method == "AVE":
             K.average_backward(y.diff, x.diff, self.counts_padding, *numbers)
         elif self.method == "MAX" or self.phase == TRAIN:

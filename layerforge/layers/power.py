@@ -15,6 +15,7 @@ class Power(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def state_shapes(self, x):
         return {} if self.options.power in (0, 1) else kept_shapes(self, x)

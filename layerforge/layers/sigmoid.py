@@ -14,6 +14,7 @@ class Sigmoid(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top

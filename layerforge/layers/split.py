@@ -14,6 +14,7 @@ class Split(Layer):
     """
 
     tops = (1, None)
+    blocks = "alike"
     shares_data = True
 
     def backward(self, bottom, top):

@@ -15,6 +15,7 @@ class Swish(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def state_shapes(self, x):
         return kept_shapes(self, x)

@@ -13,6 +13,7 @@ class TanH(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top

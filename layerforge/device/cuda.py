@@ -270,9 +270,9 @@ def compiled(form: Any, architecture: int) -> nvrtc.Program:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.atomic(path) as file:
+        with files.atomic(path) as target:
             np.savez(
-                file, cubin=np.frombuffer(program.cubin, np.uint8), names=np.array(list(program.names.items()))
+                target, cubin=np.frombuffer(program.cubin, np.uint8), names=np.array(list(program.names.items()))
             )  # fmt: skip
     except (OSError, SnapshotError):
         pass  # it is compiled again next time

@@ -21,6 +21,18 @@ def cache_folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def children_import_what_is_tested(tmp_path_factory):
+    """`pytest` tests the installed package; a child started in the clone would find the unbuilt one there."""
+    import layerforge
+
+    here = os.path.dirname(os.path.dirname(os.path.abspath(layerforge.__file__)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", here, prepend=os.pathsep)
+        patch.chdir(tmp_path_factory.getbasetemp())
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def interruptible():
     """A run in the background of a shell ignores Ctrl-C, and so would the commands that tests start and interrupt."""
     before = signal.getsignal(signal.SIGINT)

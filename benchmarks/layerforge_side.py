@@ -21,7 +21,7 @@ class Trainer:
         solver = schema.message("SolverParameter")(
             base_lr=job["lr"], lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
         )
-        solver.net_param.CopyFrom(in_memory(job["net"], data.shape, job["dropout"]))
+        solver.net_param.CopyFrom(in_memory(job["net"], data.shape, job["dropout"], job["engine"]))
         self.solver = lf.get_solver(solver, reuse=True)
         blobs = self.solver.net.blobs
         blobs["data"].data[...] = data
@@ -49,8 +49,11 @@ class Trainer:
         }
 
 
-def in_memory(net: str, shape: tuple[int, ...], dropout: bool):
-    """The training net of nets/ with an Input layer of this shape in the place of its data layers."""
+def in_memory(net: str, shape: tuple[int, ...], dropout: bool, engine: str):
+    """The training net of nets/ with an Input layer of this shape in the place of its data layers.
+
+    ``engine`` is "default", LayerForge's choice, or "caffe": im2col and matrix products for every convolution.
+    """
     definition = schema.read(ROOT / "nets" / f"{net}_train_val.prototxt", "NetParameter").message
     made = schema.message("NetParameter")(name=definition.name)
     source = made.layer.add(name="data", type="Input", top=["data", "label"])
@@ -58,5 +61,8 @@ def in_memory(net: str, shape: tuple[int, ...], dropout: bool):
     source.input_param.shape.add(dim=shape[:1])
     for layer in definition.layer:
         if layer.type not in ("Data", "Accuracy") and (dropout or layer.type != "Dropout"):
-            made.layer.add().CopyFrom(layer)
+            added = made.layer.add()
+            added.CopyFrom(layer)
+            if engine == "caffe" and layer.type == "Convolution":
+                added.convolution_param.engine = added.convolution_param.CAFFE
     return made

@@ -42,12 +42,11 @@ def write_batch(folder: Path, net: str, batch: int) -> None:
     np.save(folder / "labels.npy", random.integers(0, classes, batch))
 
 
-def contestants(
-    net: str, batch: int, threads: int, folder: Path, against: str | None, dropout: bool
-) -> list[Contestant]:
-    job = {"net": net, "batch": batch, "threads": threads, "folder": str(folder), "dropout": dropout, **NETS[net][2]}
+def contestants(options: argparse.Namespace, batch: int, folder: Path, dropout: bool) -> list[Contestant]:
+    job = {"batch": batch, "folder": str(folder), "dropout": dropout, **NETS[options.net][2]}
+    job |= {"net": options.net, "threads": options.threads, "engine": options.engine}
     sides = [Contestant("LayerForge", job | {"side": "layerforge"})]
-    if against == "torch":
+    if options.against == "torch":
         sides += [
             Contestant(name, job | {"side": "torch", "layout": layout}, env) for name, (layout, env) in TORCH.items()
         ]
@@ -66,12 +65,12 @@ def start(sides: list[Contestant]) -> None:
             )
 
 
-def check(net: str, threads: int, against: str) -> str:
+def check(options: argparse.Namespace) -> str:
     """Trains a batch of 4 without dropout on both sides: the same arithmetic gives the same losses."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_batch(folder, net, 4)
-        ours, theirs = contestants(net, 4, threads, folder, against, dropout=False)[:2]
+        write_batch(folder, options.net, 4)
+        ours, theirs = contestants(options, 4, folder, dropout=False)[:2]
         for side in (ours, theirs):  # slowly: at the full rate four images make the loss jump, and small errors grow
             side.job |= {"lr": side.job["lr"] / 10, "bias": side.job["bias"] | {"lr": side.job["bias"]["lr"] / 10}}
         start([ours, theirs])
@@ -125,16 +124,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--warm-up", type=int, default=3, help="steps of each that are not counted")
     parser.add_argument("--turn", type=float, default=0.3, help="seconds of a turn, if more than one step fits into it")
+    parser.add_argument(
+        "--engine", choices=["default", "caffe"], default="default", help="of LayerForge's convolutions"
+    )
     parser.add_argument("--no-check", action="store_true", help="skip the comparison of losses")
     options = parser.parse_args()
 
     print(f"## {options.net}, batch {options.batch}: one training step\n")
     print(machine.describe(), end="; ", flush=True)
-    agreement = check(options.net, options.threads, options.against) if options.against and not options.no_check else ""
+    agreement = check(options) if options.against and not options.no_check else ""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_batch(folder, options.net, options.batch)
-        sides = contestants(options.net, options.batch, options.threads, folder, options.against, dropout=True)
+        sides = contestants(options, options.batch, folder, dropout=True)
         start(sides)
         print(", ".join(dict.fromkeys(side.about["version"] for side in sides)) + f"; {options.threads} threads.\n")
         play(sides, options.rounds, options.warm_up, options.turn)

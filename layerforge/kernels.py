@@ -23,13 +23,7 @@ import numpy as np
 from . import launch
 from .device.base import homes
 from .errors import KernelError, did_you_mean
-
-try:
-    from . import _csrc
-except ImportError as error:
-    raise KernelError(
-        f"layerforge's compiled part cannot be loaded ({error}); build it with `pip install .` in the source folder"
-    ) from error
+from .native import _csrc
 
 __all__ = ["Kernels", "get_threads", "include_path", "set_threads"]
 

@@ -187,3 +187,15 @@ def test_smooth_activations_of_what_is_not_finite(name, limits):
         np.testing.assert_array_equal(y, np.resize([*limits, np.nan], size))
         getattr(K, f"{name}_forward")(x, x)  # in place
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(
+    "given, expected", [({}, None), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_loading_leaves_the_environment_alone(given, expected):
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os; from layerforge import native; print(os.environ.get('GOMP_SPINCOUNT'))"
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=environment | given, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == str(expected)

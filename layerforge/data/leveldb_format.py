@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import _csrc
 from ..errors import DataError
+from ..native import _csrc
 from ..protobytes import Damage, number_bytes, varint
 
 MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table

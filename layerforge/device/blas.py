@@ -9,8 +9,8 @@ import ctypes
 import importlib.util
 from pathlib import Path
 
-from .. import _csrc
 from ..errors import DeviceError
+from ..native import _csrc
 
 PACKAGE = "scipy_openblas32"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _csrc
 from ..errors import DeviceError
+from ..native import _csrc
 from .base import Device, check_gemm
 
 

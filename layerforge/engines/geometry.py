@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _csrc
 from ..errors import KernelError
+from ..native import _csrc
 
 Axes = tuple[int, ...]
 

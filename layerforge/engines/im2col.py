@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _csrc
+from ..native import _csrc
 from .geometry import Geometry, check_arrays
 
 FORWARD, DATA, WEIGHTS = range(3)

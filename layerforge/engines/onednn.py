@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _csrc
+from ..native import _csrc
 from .geometry import Geometry, check_arrays
 from .im2col import Im2col
 

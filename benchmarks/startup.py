@@ -24,6 +24,7 @@ IMPORT = """
 import time
 start = time.perf_counter()
 import layerforge
+{use}
 print(time.perf_counter() - start)
 """
 
@@ -94,7 +95,16 @@ def main() -> None:
         train += ["--set", "test_initialization=false", "--set", f"snapshot_prefix={folder}/lenet"]
         rows = [
             ("python, doing nothing", median(wall, python("pass")), ""),
-            ("import layerforge", median(lambda: floats(python(IMPORT))[0]), ""),
+            (
+                "import layerforge",
+                median(lambda: floats(python(IMPORT.format(use="")))[0]),
+                "names are loaded when used",
+            ),
+            (
+                "import layerforge, and its Net",
+                median(lambda: floats(python(IMPORT.format(use="layerforge.Net")))[0]),
+                "",
+            ),
             ("layerforge --help", median(wall, python(CLI, "--help")), ""),
             (
                 "layerforge train on LeNet, until its first iteration is logged",

@@ -45,7 +45,7 @@ class MemoryData(Layer):
         self._position = 0  # items taken, over all epochs
         self._data: Any = None  # (N, C, H, W), or a list of Images
         self._labels: Any = None
-        self._rows = np.empty(0, np.float32)
+        self._rows: np.ndarray = np.empty(0, np.float32)
         self._transforms = self.param.HasField("transform_param")  # arrays too
         try:
             self._transformer = Transformer(self.param.transform_param, self.phase, self.seed, self.stream)

@@ -12,14 +12,12 @@ import os
 import threading
 import time
 import weakref
-from typing import Generic, TypeVar
-
-import numpy as np
+from typing import Any, Generic, TypeVar
 
 from ..datum import Datum
 from ..errors import DataError, LayerForgeError, ShapeError
 from .decode import Image
-from .ring import Batch, Ring, Slot, Work
+from .ring import Batch, Ring, Slot, Work, empty_batch
 from .shuffle import Order
 from .source import BadRecord, Source
 from .transform import Transformer
@@ -39,10 +37,12 @@ def cores() -> int:
 class Ahead(Generic[W]):
     """Batches that threads make ahead of time.
 
+    Of images and their labels, a `Batch`, unless the work makes other arrays.
+
     ``threads``: how many work; 0 makes each batch when it is asked for; None takes as many as there are cores.
     ``prefetch``: the batches in the ring. ``start``: the running number of the first row, for a resumed run.
 
-    `next` raises what went wrong with a row of that batch. Threads start with the first batch and end with `close`, or
+    `next` raises what went wrong with that batch. Threads start with the first batch and end with `close`, or
     with this object; a source is the caller's to close, after that.
     """
 
@@ -61,11 +61,11 @@ class Ahead(Generic[W]):
         return self._ring.start + self._ring.taken * self.work.batch_size
 
     @functools.cached_property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(C, H, W) of what the first record becomes. Raises what is wrong with it."""
         return self.work.shape(self._ring.start)
 
-    def next(self) -> Batch:
+    def next(self) -> Any:
         """The next batch. Its arrays belong to the ring again after `release`, or with the next `next`."""
         self.release()
         batch = self._wait()
@@ -73,13 +73,12 @@ class Ahead(Generic[W]):
         self._lent = True
         return batch
 
-    def peek_shape(self) -> tuple[int, int, int]:
+    def peek_shape(self) -> tuple[int, ...]:
         """(C, H, W) of the next batch, before it is taken; for batches of one, where it may differ."""
         if not self._ring.started:
             return self.work.shape(self.position)
         self.release()
-        channels, height, width = self._wait().data.shape[1:]
-        return channels, height, width
+        return self._wait()[0].shape[1:]
 
     def release(self) -> None:
         """Gives the last batch's arrays back, once they are copied, so that the threads may go on."""
@@ -96,7 +95,7 @@ class Ahead(Generic[W]):
         """Ends the threads. May be called again, and after an interrupt."""
         self._end()
 
-    def _wait(self) -> Batch:
+    def _wait(self) -> Any:
         begin = time.perf_counter()
         try:
             if not self.threads:
@@ -161,12 +160,19 @@ class Records:
     def open(self) -> None:
         self.source.open()
 
+    @property
+    def pieces(self) -> int:
+        return self.batch_size
+
     def reseed(self, seed: int) -> None:
         self.order.reseed(seed)
         self.transformer.seed = seed
 
     def shape(self, index: int) -> tuple[int, int, int]:
         return self.record(index)[2]
+
+    def empty(self, shape: tuple[int, ...]) -> Batch:
+        return empty_batch(self.batch_size, shape, self.label_shape)
 
     def record(self, index: int) -> tuple[int, Datum, tuple[int, int, int], Image]:
         """Record ``index``, or the next one that is not damaged: its position, what shape it becomes, its image."""
@@ -180,18 +186,18 @@ class Records:
                 self._skip(position, error)
         raise DataError(f'source "{self.uri}": every one of its {len(self.source)} records is damaged')
 
-    def fill(self, slot: Slot, row: int, index: int) -> None:
+    def fill(self, slot: Slot, piece: int, index: int) -> None:
         position, datum, shape, image = self.record(index)
-        first = slot.data.shape[1:]
+        first = slot.batch.data.shape[1:]
         if shape != first:
             if self.batch_size > 1:
                 raise ShapeError(
                     f"{self.source.describe(position)}: it becomes {shape}, the first record {first}, but "
                     f"a batch needs one shape: {self.source.to_one_size}"
                 )
-            slot.data = np.empty((1, *shape), np.float32)
-        self.transformer(image, slot.data[row], index)
-        slot.labels[row] = self.source.label(position, datum)
+            slot.batch = self.empty(shape)
+        self.transformer(image, slot.batch.data[piece], index)
+        slot.batch.labels[piece] = self.source.label(position, datum)
 
     def _shaped(self, position: int) -> tuple[Datum, tuple[int, int, int], Image]:
         """A record, what shape it becomes, and its image. Errors name the record."""

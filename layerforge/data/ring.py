@@ -1,13 +1,14 @@
 """The ring: the batches that threads make ahead of whoever takes them.
 
-What a batch is made of is the business of `Work`: rows, each by its running number alone. So neither the number of
+What a batch is made of is the business of `Work`: pieces, each by its running number alone. So neither the number of
 threads nor their turns change what is in a batch.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,11 +22,19 @@ class Batch(NamedTuple):
     labels: np.ndarray
 
 
-class Work(Protocol):
-    """How the rows of batches are made. Everything but `open` and `reseed` is called by several threads at once."""
+def empty_batch(batch_size: int, shape: tuple[int, ...], label_shape: tuple[int, ...]) -> Batch:
+    """Memory for a batch of images and their labels."""
+    return Batch(np.empty((batch_size, *shape), np.float32), np.empty((batch_size, *label_shape), np.float64))
 
-    batch_size: int
-    label_shape: tuple[int, ...]
+
+class Work(Protocol):
+    """How batches are made. Everything but `open` and `reseed` is called by several threads at once."""
+
+    batch_size: int  # rows
+
+    @property
+    def pieces(self) -> int:
+        """In how many pieces of equally many rows a batch is made: its rows, or 1."""
 
     @property
     def uri(self) -> str:
@@ -34,11 +43,14 @@ class Work(Protocol):
     def open(self) -> None:
         """Makes ready, before the first batch."""
 
-    def shape(self, index: int) -> tuple[int, int, int]:
+    def shape(self, index: int) -> tuple[int, ...]:
         """(C, H, W) of row ``index``, counted from the first row of the first batch."""
 
-    def fill(self, slot: Slot, row: int, index: int) -> None:
-        """Puts row ``index`` into a row of a batch. Raises what is wrong with it."""
+    def empty(self, shape: tuple[int, ...]) -> Sequence[np.ndarray]:
+        """Memory for a batch of rows of this shape: `Batch`, or other arrays."""
+
+    def fill(self, slot: Slot, piece: int, index: int) -> None:
+        """Makes a piece of ``slot.batch`` from row ``index`` on. Raises what is wrong with it."""
 
     def reseed(self, seed: int) -> None:
         """Takes random numbers from another seed from now on."""
@@ -47,11 +59,10 @@ class Work(Protocol):
 class Slot:
     """One batch of the ring."""
 
-    def __init__(self, batch_size: int, shape: tuple[int, ...], label_shape: tuple[int, ...]):
-        self.data = np.empty((batch_size, *shape), np.float32)
-        self.labels = np.empty((batch_size, *label_shape), np.float64)
-        self.done = 0  # rows that are ready, or have failed
-        self.errors: dict[int, BaseException] = {}  # by row
+    def __init__(self, batch: Sequence[np.ndarray]):
+        self.batch: Any = batch
+        self.done = 0  # pieces that are ready, or have failed
+        self.errors: dict[int, BaseException] = {}  # by piece
 
     def clear(self) -> None:
         self.done = 0
@@ -61,8 +72,8 @@ class Slot:
 class Ring:
     """The batches that are made ahead, and the threads that make them.
 
-    Batch ``b`` has the records from start + b * batch_size on and lies in slot b % slots. Threads claim records in
-    order, up to ``slots`` batches ahead of those that were given back.
+    Batch ``b`` has the rows from start + b * batch_size on and lies in slot b % slots. Threads claim pieces in order,
+    up to ``slots`` batches ahead of those that were given back.
     """
 
     def __init__(self, work: Work, slots: int, start: int):
@@ -72,8 +83,8 @@ class Ring:
         self.freed = 0  # of those, how many came back
         self._count = slots
         self._slots: list[Slot] = []
-        self._claimed = 0  # records
-        self._active = 0  # threads within a record
+        self._claimed = 0  # pieces
+        self._active = 0  # threads within a piece
         self._changed = threading.Condition()
         self._paused = False
         self._closed = False
@@ -84,15 +95,15 @@ class Ring:
         """Whether a batch was asked for."""
         return bool(self._slots)
 
-    def make(self) -> Batch:
+    def make(self) -> Any:
         """The next batch, made here and now."""
         self._allocate()
         slot = self._slots[0]
         if not slot.done:
-            for row in range(self.work.batch_size):
-                self.work.fill(slot, row, self.start + self.taken * self.work.batch_size + row)
-            slot.done = self.work.batch_size
-        return Batch(slot.data, slot.labels)
+            for piece in range(self.work.pieces):
+                self.work.fill(slot, piece, self._row(self.taken * self.work.pieces + piece))
+            slot.done = self.work.pieces
+        return slot.batch
 
     def run(self, threads: int) -> None:
         """Starts the threads, unless they run."""
@@ -110,16 +121,20 @@ class Ring:
         if not self._slots:
             self.work.open()
             shape = self.work.shape(self.start)
-            self._slots = [Slot(self.work.batch_size, shape, self.work.label_shape) for _ in range(self._count)]
+            self._slots = [Slot(self.work.empty(shape)) for _ in range(self._count)]
 
-    def wait(self) -> Batch:
-        """Waits for the next batch. Raises the error of its first record that has one."""
+    def _row(self, number: int) -> int:
+        """The first row of a piece, counted from the first piece after the start."""
+        return self.start + number * (self.work.batch_size // self.work.pieces)
+
+    def wait(self) -> Any:
+        """Waits for the next batch. Raises the error of its first piece that has one."""
         slot = self._slots[self.taken % self._count]
         with self._changed:
-            self._changed.wait_for(lambda: slot.done == self.work.batch_size)
+            self._changed.wait_for(lambda: slot.done == self.work.pieces)
         if slot.errors:
             raise slot.errors[min(slot.errors)]
-        return Batch(slot.data, slot.labels)
+        return slot.batch
 
     def release(self) -> None:
         """The batch that was taken may be overwritten."""
@@ -130,7 +145,7 @@ class Ring:
             self._changed.notify_all()
 
     def restart(self, position: int, seed: int | None) -> None:
-        """Forgets what was made and goes on from another record."""
+        """Forgets what was made and goes on from another row."""
         with self._changed:
             self._paused = True
             try:
@@ -145,7 +160,7 @@ class Ring:
                 self._changed.notify_all()
 
     def _room(self) -> bool:
-        return not self._paused and self._claimed < (self.freed + self._count) * self.work.batch_size
+        return not self._paused and self._claimed < (self.freed + self._count) * self.work.pieces
 
     def _work(self) -> None:
         while True:
@@ -156,20 +171,20 @@ class Ring:
                 number = self._claimed
                 self._claimed += 1
                 self._active += 1
-                start = self.start
-            batch, row = divmod(number, self.work.batch_size)
+                index = self._row(number)
+            batch, piece = divmod(number, self.work.pieces)
             slot = self._slots[batch % self._count]
             error: BaseException | None = None
             try:
-                self.work.fill(slot, row, start + number)
+                self.work.fill(slot, piece, index)
             except BaseException as reason:
                 error = reason
             with self._changed:
                 if error is not None:
-                    slot.errors[row] = error
+                    slot.errors[piece] = error
                 slot.done += 1
                 self._active -= 1
-                if slot.done == self.work.batch_size or self._paused:
+                if slot.done == self.work.pieces or self._paused:
                     self._changed.notify_all()
 
     def close(self) -> None:

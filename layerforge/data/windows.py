@@ -12,7 +12,7 @@ from ..datum import Datum
 from ..errors import DataError
 from ..random import philox
 from .decode import decode
-from .ring import Slot
+from .ring import Batch, Slot, empty_batch
 from .source import BadRecord
 from .window_file import Window, WindowFile
 
@@ -146,19 +146,26 @@ class WindowBatches:
                     "must be such"
                 )
 
+    @property
+    def pieces(self) -> int:
+        return self.batch_size
+
     def open(self) -> None:
         """There is nothing to make ready."""
 
     def shape(self, index: int) -> tuple[int, int, int]:
         return self.file.channels, self.crop, self.crop
 
+    def empty(self, shape: tuple[int, ...]) -> Batch:
+        return empty_batch(self.batch_size, shape, self.label_shape)
+
     def reseed(self, seed: int) -> None:
         self.seed = seed
 
-    def fill(self, slot: Slot, row: int, index: int) -> None:
+    def fill(self, slot: Slot, piece: int, index: int) -> None:
         import cv2
 
-        foreground = row >= self.background
+        foreground = piece >= self.background
         pool = self._pools[foreground]
         words = philox(self.seed, self.stream, index, 2).tolist()
         window = pool[words[0] * len(pool) >> 32]
@@ -170,7 +177,7 @@ class WindowBatches:
                 f"{self.uri}:{window.line}: the window from {window.box[:2]} to {window.box[2:]} must lie in "
                 f'"{self.file.paths[window.image]}", which is {image.shape[1]} pixels wide and {image.shape[0]} high'
             )
-        out = slot.data[row]
+        out = slot.batch.data[piece]
         x, y, width, height = place.part
         tall, wide = place.size
         crop = np.zeros((self.crop, self.crop, self.file.channels), np.uint8)
@@ -184,7 +191,7 @@ class WindowBatches:
         out[:, place.top + max(tall, 0) :] = 0
         out[:, :, : place.left] = 0
         out[:, :, place.left + max(wide, 0) :] = 0
-        slot.labels[row] = window.label if foreground else 0
+        slot.batch.labels[piece] = window.label if foreground else 0
 
     def _image(self, image: int) -> np.ndarray:
         """The pixels of an image, uint8 (H, W, C)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..blob import Shape, View
 from ..data import Transformer
@@ -27,7 +27,7 @@ class Batches(Base):
     """
 
     bottoms = 0
-    tops = (1, 2)
+    tops: ClassVar[Any] = (1, 2)
     differentiable = False
 
     loader: Ahead[Any]
@@ -58,9 +58,10 @@ class Batches(Base):
     def forward(self, bottom: Sequence[View], top: Sequence[View]) -> None:
         with self.explained():
             batch = self.loader.next()
+        shape = batch[0].shape
         self.require(
-            batch.data.shape == top[0].shape,
-            f'top "{top[0].name}" is {top[0].shape}, but a batch is {batch.data.shape}: only inputs can be reshaped',
+            shape == top[0].shape,
+            f'top "{top[0].name}" is {top[0].shape}, but a batch is {shape}: only inputs can be reshaped',
             "top",
         )
         for y, values in zip(top, batch, strict=False):

@@ -1,8 +1,13 @@
+import threading
+import time
+
 import h5py
 import numpy as np
 import pytest
 
 import layerforge as lf
+from layerforge.data import hdf5_source
+from layerforge.data.hdf5_source import Hdf5Source
 from layerforge.errors import DataError, DefinitionError, ShapeError
 from layerforge.testing import Bench
 
@@ -19,12 +24,24 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+MADE = []
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    while MADE:
+        MADE.pop().layer.close()
+
+
 def bench(text="batch_size: 4", more="", tops='top: "x" top: "y"', source="list.txt", **options):
-    return Bench(
+    made = Bench(
         f'name: "data" type: "HDF5Data" {tops} {more}\nhdf5_data_param {{ source: "{source}" {text} }}',
         [],
         **{"dtype": np.float32, **options},
     )
+    MADE.append(made)
+    return made
 
 
 def run(made, passes):
@@ -43,7 +60,6 @@ def test_batches(dtype):
     assert [top.shape for top in made.top] == [(4, 2), (4,)]
     assert run(made, 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 0], [1, 2, 3, 4]]
     assert made.layer.wait_seconds > 0
-    made.layer.close()
 
 
 @pytest.mark.usefixtures("folder")
@@ -93,13 +109,60 @@ def test_a_missing_dataset():
 @pytest.mark.usefixtures("folder")
 def test_a_file_that_vanishes(folder):
     made = bench()
-    run(made, 1)
     (folder / "b.h5").unlink()
+    run(made, 1)
+    for _ in range(2):
+        with pytest.raises(DataError) as error:
+            run(made, 1)
+        assert str(error.value) == (
+            '<text>:2:19: layer "data" (HDF5Data): source "list.txt" lists b.h5, which does not exist'
+        )
+        assert made.layer.data_state() == {"position": 4}
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_thread_reads_ahead(monkeypatch):
+    """By as many batches as data_param.prefetch says, while the net computes."""
+    calls = []
+    fill = Hdf5Source.fill
+
+    def watched(source, position, out):
+        calls.append((position, threading.current_thread().name))
+        fill(source, position, out)
+
+    def settled(count):
+        for _ in range(500):
+            if len(calls) >= count:
+                break
+            time.sleep(0.01)
+        time.sleep(0.05)
+        return [position for position, _ in calls]
+
+    monkeypatch.setattr(Hdf5Source, "fill", watched)
+    made = bench(more="data_param { prefetch: 2 }")
+    assert settled(0) == []  # not before the first pass
+    run(made, 1)
+    assert settled(3) == [0, 4, 8]
+    run(made, 1)
+    assert settled(4) == [0, 4, 8, 12]
+    assert {name for _, name in calls} == {"layerforge-loader-0"}
+    made.layer.close()
     with pytest.raises(DataError) as error:
         run(made, 1)
-    assert str(error.value) == (
-        '<text>:2:19: layer "data" (HDF5Data): source "list.txt" lists b.h5, which does not exist'
-    )
+    assert str(error.value) == '<text>:2:19: layer "data" (HDF5Data): source "list.txt": its loader is closed'
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("text", ["batch_size: 4", "batch_size: 4 shuffle: true"])
+def test_files_larger_than_memory(monkeypatch, text):
+    """They are read in slices, with the same result and the same resume."""
+    whole = bench(text, seed=1)
+    expected = run(whole, 12)
+    monkeypatch.setattr(hdf5_source, "HELD", 0)
+    sliced = bench(text, seed=1)
+    assert run(sliced, 12) == expected
+    sliced.layer.set_data_state({"position": 20})
+    assert run(sliced, 7) == expected[5:]
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,9 +1,11 @@
 // Pooling in the plane, in two passes of long loops. The first takes the best (or the sum) of kw neighbours at every
 // position of the plane, one position behind the other without regard to where rows end; the second takes the best of
 // kh such rows for each row of windows, and picks the positions where windows start. Windows that reach into the
-// padding are few, and are done one by one. Volumes (kernels along D) take the portable kernels.
+// padding are few, and are done one by one. Volumes (kernels along D) take the portable kernels. With AVX-512, floats
+// are pooled by pooling_avx512.h.
 #include <vector>
 
+#include "avx512.h"
 #include "cpu.h"
 
 namespace portable {
@@ -269,12 +271,50 @@ CLONES void spread_over_plane(const T* __restrict__ dy, T* __restrict__ dx, Axis
 }
 
 #include "pooling_lanes.h"
+#ifdef LAYERFORGE_AVX512
+#include "pooling_avx512.h"
+#endif
+
+// Whether pooling_avx512.h takes windows over these rows and columns of floats.
+template <class T>
+bool is_wide(const Axis& h, const Axis& w) {
+#ifdef LAYERFORGE_AVX512
+  if (sizeof(T) != sizeof(float) || w.kernel > wide::kMostTaps || !has_avx512()) return false;
+  for (const Axis& axis : {h, w})
+    for (int o = 0; o < axis.output; ++o)
+      if (axis[o].begin >= axis[o].end) return false;
+  return true;
+#else
+  return false;
+#endif
+}
+
+// Whether a position is covered by so few windows that asking all of them is quicker than a loop over windows.
+bool is_gathered(const Axis& h, const Axis& w) {
+  const int down = (h.kernel + h.stride - 1) / h.stride, across = (w.kernel + w.stride - 1) / w.stride;
+  return w.stride <= 2 && down * across <= 16;
+}
+
+// body(plane) for every plane, on all threads.
+template <class Body>
+void for_planes(int64_t planes, const Body& body) {
+  parallel(planes, [&](int64_t begin, int64_t end, int) {
+    for (int64_t plane = begin; plane < end; ++plane) body(plane);
+  });
+}
 
 template <class T>
 void max_forward(index_t count, const T* x, T* y, int32_t* mask, VOLUME_NUMBERS) {
   if (lanes_only(kw, sw, pw, W, ow)) {
     const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
     const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
+#ifdef LAYERFORGE_AVX512
+    if constexpr (sizeof(T) == sizeof(float))
+      if (W == kLanes && is_wide<T>(h, w))
+        return for_planes(count / windows, [&](int64_t plane) {
+          wide::max_of_blocks(x + plane * size, y + plane * windows, mask ? mask + plane * windows : nullptr, h, w);
+        });
+#endif
     return parallel(count ? count / windows : 0, [&](int64_t begin, int64_t end, int) {
       for (int64_t plane = begin; plane < end; ++plane)
         if (mask)
@@ -283,11 +323,24 @@ void max_forward(index_t count, const T* x, T* y, int32_t* mask, VOLUME_NUMBERS)
           max_of_lanes<false, T>(x + plane * size, y + plane * windows, nullptr, h, w, W);
     });
   }
-  if (!plane_only(kd, sd, pd, D, od) || kw > 8 || H * W < kw)
+  const Axis h{H, kh, sh, ph, oh}, w{W, kw, sw, pw, ow};
+  const bool plane_by_plane = plane_only(kd, sd, pd, D, od);
+#ifdef LAYERFORGE_AVX512
+  if constexpr (sizeof(T) == sizeof(float))
+    if (plane_by_plane && count && is_wide<T>(h, w)) {
+      const auto max_of_plane = LAYERFORGE_CHOOSE(wide::max_of_plane, w);
+      const auto strips = wide::strips(w);
+      const int64_t area = int64_t(H) * W, windows = int64_t(oh) * ow;
+      return for_planes(count / windows, [&](int64_t plane) {
+        max_of_plane(x + plane * area, y + plane * windows, mask ? mask + plane * windows : nullptr,
+                     int32_t(plane % D * area), h, w, strips);
+      });
+    }
+#endif
+  if (!plane_by_plane || kw > 8 || H * W < kw)
     return parallel(count, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) portable::max_forward<T>(i, x, y, mask, VOLUME);
     });
-  const Axis h{H, kh, sh, ph, oh}, w{W, kw, sw, pw, ow};
   parallel(count == 0 ? 0 : count / (int64_t(oh) * ow), [&](int64_t begin, int64_t end, int) {
     Rows<T> own(h, w, mask != nullptr);
     for (int64_t plane = begin; plane < end; ++plane) {
@@ -307,6 +360,16 @@ template <class T>
 void max_backward(index_t count, const T* dy, const int32_t* mask, T* dx, VOLUME_NUMBERS) {
   const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
   if (count == 0) return;
+#ifdef LAYERFORGE_AVX512
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
+    // For larger strides the loop over windows is quicker.
+    if (sd == 1 && sh == 1 && lanes_only(kw, sw, pw, W, ow) && W == kLanes && is_wide<T>(h, w) && is_gathered(h, w))
+      return for_planes(count / size, [&](int64_t plane) {
+        wide::max_backward_of_blocks(dy + plane * windows, mask + plane * windows, dx + plane * size, h, w);
+      });
+  }
+#endif
   parallel(count / size, [&](int64_t begin, int64_t end, int) {
     std::fill(dx + begin * size, dx + end * size, T(0));
     for (int64_t plane = begin; plane < end; ++plane) {
@@ -325,6 +388,13 @@ void average_forward(index_t count, const T* x, T* y, bool count_padding, VOLUME
     const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
     const std::vector<T> across = counted<T>(w, count_padding), down = counted<T>(h, count_padding);
     const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
+#ifdef LAYERFORGE_AVX512
+    if constexpr (sizeof(T) == sizeof(float))
+      if (W == kLanes && count && is_wide<T>(h, w))
+        return for_planes(count / windows, [&](int64_t plane) {
+          wide::average_of_blocks(x + plane * size, y + plane * windows, h, w, across.data(), down.data());
+        });
+#endif
     return parallel(count ? count / windows : 0, [&](int64_t begin, int64_t end, int) {
       std::vector<T> row(int64_t(H) * W);
       for (int64_t plane = begin; plane < end; ++plane)
@@ -343,6 +413,16 @@ void average_forward(index_t count, const T* x, T* y, bool count_padding, VOLUME
     return parallel(count, [&](int64_t begin, int64_t end, int) {
       for (int64_t plane = begin; plane < end; ++plane) y[plane] = sum(x + plane * area, area) / T(area);
     });
+#ifdef LAYERFORGE_AVX512
+  if constexpr (sizeof(T) == sizeof(float))
+    if (is_wide<T>(h, w)) {
+      const auto average_of_plane = LAYERFORGE_CHOOSE(wide::average_of_plane, w);
+      const auto strips = wide::strips(w);
+      return for_planes(count / (int64_t(oh) * ow), [&](int64_t plane) {
+        average_of_plane(x + plane * area, y + plane * oh * ow, h, w, across.data(), down.data(), strips);
+      });
+    }
+#endif
   parallel(count / (int64_t(oh) * ow), [&](int64_t begin, int64_t end, int) {
     Rows<T> own(h, w, false);
     for (int64_t plane = begin; plane < end; ++plane)
@@ -357,6 +437,16 @@ void average_backward(index_t count, const T* dy, T* dx, bool count_padding, VOL
     const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
     const std::vector<T> across = counted<T>(w, count_padding), down = counted<T>(h, count_padding);
     const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
+#ifdef LAYERFORGE_AVX512
+    if constexpr (sizeof(T) == sizeof(float))
+      if (W == kLanes && count && is_wide<T>(h, w) && is_gathered(h, w))
+        return parallel(count / size, [&](int64_t begin, int64_t end, int) {
+          std::vector<T> shares(windows);
+          for (int64_t plane = begin; plane < end; ++plane)
+            wide::spread_over_blocks(dy + plane * windows, dx + plane * size, h, w, across.data(), down.data(),
+                                     shares.data());
+        });
+#endif
     return parallel(count ? count / size : 0, [&](int64_t begin, int64_t end, int) {
       std::vector<T> row(int64_t(H) * W);
       for (int64_t plane = begin; plane < end; ++plane)
@@ -376,6 +466,19 @@ void average_backward(index_t count, const T* dy, T* dx, bool count_padding, VOL
       for (int64_t plane = begin; plane < end; ++plane)
         std::fill(dx + plane * area, dx + (plane + 1) * area, dy[plane] / T(area));
     });
+#ifdef LAYERFORGE_AVX512
+  if constexpr (sizeof(T) == sizeof(float))
+    if (is_wide<T>(h, w) && is_gathered(h, w)) {
+      const auto spread_over_plane = w.stride == 1 ? wide::spread_over_plane<1> : wide::spread_over_plane<2>;
+      const auto covered = wide::covered(w);
+      return parallel(count / (int64_t(H) * W), [&](int64_t begin, int64_t end, int) {
+        std::vector<T> shares(int64_t(oh) * ow), sums(ow);
+        for (int64_t plane = begin; plane < end; ++plane)
+          spread_over_plane(dy + plane * oh * ow, dx + plane * H * W, h, w, across.data(), down.data(), covered,
+                            shares.data(), sums.data());
+      });
+    }
+#endif
   parallel(count / (int64_t(H) * W), [&](int64_t begin, int64_t end, int) {
     std::vector<T> shares(ow), spread(W);
     for (int64_t plane = begin; plane < end; ++plane)

@@ -1,0 +1,34 @@
+// Functions for processors with AVX-512, written in its instructions: where the compiler finds no vectors by itself.
+//
+// Each has a twin that runs everywhere; has_avx512() chooses. Results are the same bits as the twin's unless the
+// function says otherwise. No lambdas in here: they would not inherit the target.
+#pragma once
+#include "registry.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && defined(__linux__)
+#define LAYERFORGE_AVX512
+#include <immintrin.h>
+
+#define AVX512 __attribute__((target("arch=x86-64-v4")))
+#define AVX512_INLINE static inline __attribute__((always_inline, target("arch=x86-64-v4")))
+
+inline bool has_avx512() {
+  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                            __builtin_cpu_supports("avx512cd");
+  return found;
+}
+
+constexpr int kLanes = 16;  // floats of a vector
+
+// The lanes [begin, end), of which any may lie outside the vector.
+AVX512_INLINE __mmask16 lanes(int begin, int end) {
+  begin = begin < 0 ? 0 : begin > kLanes ? kLanes : begin;
+  end = end < 0 ? 0 : end > kLanes ? kLanes : end;
+  return __mmask16(((1u << end) - 1) & ~((1u << begin) - 1));
+}
+
+// 0, 1, ... 15
+AVX512_INLINE __m512i counting() { return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0); }
+
+#endif

@@ -13,6 +13,7 @@
 
 #include "blas.h"
 #include "cpu.h"
+#include "panels.h"
 
 namespace py = pybind11;
 
@@ -205,6 +206,8 @@ class Convolution {
       add_to(partials + (share - 1) * plan.partial + weights, g.num_output, db);
   }
 
+  T* memory() const { return scratch; }
+
  private:
   template <class Element>
   Element* at_output(Element* y, int64_t image, int64_t output, int64_t row) const {
@@ -305,6 +308,14 @@ void run(int task, const Geometry& g, const py::object& a, const py::object& b, 
   const Convolution<T> convolution(g, threads(), pointer<T>(scratch));
   T *const pa = pointer<T>(a), *const pb = pointer<T>(b), *const pc = pointer<T>(c), *const pd = pointer<T>(d);
   py::gil_scoped_release without_gil;
+  if constexpr (std::is_same_v<T, float>) {
+    if (has_panels(g)) {
+      if (task == 0) panel_forward(g, pa, pb, pc, pd, convolution.memory());
+      if (task == 1) panel_data(g, pa, pb, pc, convolution.memory());
+      if (task == 2) panel_weights(g, pa, pb, pc, pd, convolution.memory());
+      return;
+    }
+  }
   if (task == 0) convolution.forward(pa, pb, pc, pd);
   if (task == 1) convolution.backward_data(pa, pb, pc);
   if (task == 2) convolution.backward_weights(pa, pb, pc, pd);
@@ -313,10 +324,14 @@ void run(int task, const Geometry& g, const py::object& a, const py::object& b, 
 }  // namespace
 
 void define_convolution(py::module_& m) {
+  m.def("limit_panels", limit_panels, py::arg("lanes"),
+        "For tests: convolution by panels uses vectors of at most so many floats; 0: none, columns and BLAS instead.");
   m.def(
       "convolution_scratch",
       [](const py::array_t<int64_t, py::array::c_style>& numbers) {
-        return Plan(geometry_of(numbers), threads()).scratch;
+        const Geometry g = geometry_of(numbers);
+        const int64_t columns = Plan(g, threads()).scratch;
+        return has_panels(g) ? std::max(columns, panel_scratch(g, threads())) : columns;
       },
       "Elements of scratch memory that a convolution needs with the present number of threads.");
   m.def(

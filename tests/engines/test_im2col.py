@@ -6,6 +6,7 @@ from layerforge.device import cpu
 from layerforge.engines import Geometry, Im2col, output_shape
 from layerforge.errors import DefinitionError, KernelError
 from layerforge.kernels import Kernels
+from layerforge.native import _csrc
 
 
 def geometry(batch, channels, num_output, spatial, kernel, stride=1, pad=0, dilation=1, group=1):
@@ -57,6 +58,10 @@ CASES = {
     "many images in a tile": geometry(20, 8, 7, (3, 3), 3, pad=1),
     "several tiles in an image": geometry(2, 3, 6, (60, 70), 3, pad=1),
     "several tiles in an image, strided": geometry(2, 3, 5, (80, 90), 5, stride=(2, 3), pad=2),
+    "several panels, a rest of 3": geometry(3, 5, 50, (14, 13), 4),
+    "wide rows, many outputs": geometry(2, 3, 70, (6, 150), 3, pad=1),
+    "deep columns": geometry(2, 40, 33, (10, 9), 3, pad=1),
+    "strided by 3, padded unevenly": geometry(2, 3, 20, (17, 19), (4, 5), stride=(2, 3), pad=(1, 4)),
     "one output position": geometry(3, 4, 5, (6, 6), 6),
     "no spatial axis": geometry(4, 6, 5, (), ()),
     "one spatial axis": geometry(3, 4, 5, (17,), 3, stride=2, pad=1),
@@ -75,6 +80,14 @@ def threads(request):
     kernels.set_threads(before)
 
 
+@pytest.fixture(params=[16, 8, 0], ids=["AVX-512", "AVX2", "BLAS"])
+def lanes(request):
+    """Vectors of at most so many floats; what the processor does not have is the next one that it has."""
+    _csrc.limit_panels(request.param)
+    yield request.param
+    _csrc.limit_panels(16)
+
+
 def arrays(g, dtype, seed=1):
     random = np.random.default_rng(seed)
     shapes = (g.input_shape, g.weight_shape, (g.num_output,), g.output_shape)
@@ -83,7 +96,7 @@ def arrays(g, dtype, seed=1):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", CASES)
-def test_convolution(threads, name, dtype):
+def test_convolution(threads, lanes, name, dtype):
     g = CASES[name]
     engine = Im2col()
     x, w, b, dy = arrays(g, dtype)
@@ -127,7 +140,7 @@ def transposed(x, w, dy, g):
     return padded[(..., *inside)], dw
 
 
-def test_bits_repeat(threads):
+def test_bits_repeat(threads, lanes):
     engine = Im2col()
     for name in ("several tiles in an image", "many images in a tile", "grouped"):
         g = CASES[name]
@@ -144,7 +157,7 @@ def test_bits_repeat(threads):
         assert len(seen) == 1
 
 
-def test_partial_gradients_are_bounded(threads):
+def test_partial_gradients_are_bounded(threads, lanes):
     """With weights of 64 MiB, the scratch memory does not grow by as much for every thread."""
     g = geometry(8, 4096, 4096, (14, 14), 1)
     assert Im2col().scratch(g) < 2 * np.prod(g.weight_shape) + 8_000_000

@@ -26,7 +26,12 @@ layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum" }
 layer { name: "sigmoid" type: "Sigmoid" bottom: "sum" top: "sigmoid" }
 layer { name: "both" type: "Concat" bottom: "sigmoid" bottom: "c" top: "both" }
 layer { name: "conv2" type: "Convolution" bottom: "both" top: "conv2"
-        convolution_param { num_output: 32 kernel_size: 3 weight_filler { type: "xavier" } } }
+        convolution_param { bias_term: false num_output: 32 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "bn2" type: "BatchNorm" bottom: "conv2" top: "conv2" batch_norm_param { use_global_stats: false } }
+layer { name: "scale2" type: "Scale" bottom: "conv2" top: "conv2"
+        scale_param { bias_term: true filler { type: "gaussian" std: 1 } bias_filler { type: "gaussian" std: 1 } } }
+layer { name: "bias2" type: "Bias" bottom: "conv2" top: "conv2"
+        bias_param { filler { type: "gaussian" std: 1 } } }
 layer { name: "pool2" type: "Pooling" bottom: "conv2" top: "pool2" pooling_param { pool: AVE global_pooling: true } }
 layer { name: "conv3" type: "Convolution" bottom: "both" top: "conv3"
         convolution_param { num_output: 16 kernel_size: 3 weight_filler { type: "xavier" } } }

@@ -1,6 +1,6 @@
 // Whole rows and lines at a time: which element of the small array is met is then known outside the inner loop, which
 // has no divisions and runs in wide strips.
-#include "cpu.h"
+#include "strips.h"
 
 namespace {
 
@@ -37,11 +37,57 @@ void meet(index_t count, index_t size, index_t inner, Body body) {
 }  // namespace
 
 template <class T>
-void scale_and_shift(index_t count, const T* x, const T* w, const T* b, T* y, index_t size, index_t inner) {
-  if (b)
+struct Blocks {
+  CLONES static void scale_and_shift(int64_t begin, int64_t end, const T* x, const T* w, const T* b, T* y,
+                                     int64_t groups, int64_t inner, int64_t block) {
+    const int64_t count = inner * block;
+    Along<T> v, o;
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t c = r % groups * block;
+      v.fill(w ? w + c : nullptr, 1, block);
+      o.fill(b ? b + c : nullptr, 0, block);
+      const T* from = x + r * count;
+      T* to = y + r * count;
+#define BODY(e, k) to[e] = from[e] * v.value[k] + o.value[k];
+      STRIPS(count, BODY);
+#undef BODY
+    }
+  }
+
+  CLONES static void sums(int64_t begin, int64_t end, const T* x, const T* y, T* sum, int64_t inner, int64_t block) {
+    const int64_t count = inner * block;
+    for (int64_t r = begin; r < end; ++r) {
+      const T *a = x + r * count, *b = y + r * count;
+      T lanes[strip<T>] = {};
+      if (y) {
+#define BODY(e, k) lanes[k] += a[e] * b[e];
+        STRIPS(count, BODY);
+#undef BODY
+      } else {
+#define BODY(e, k) lanes[k] += a[e];
+        STRIPS(count, BODY);
+#undef BODY
+      }
+      fold(lanes, block);
+      for (int64_t l = 0; l < block; ++l) sum[r * block + l] = lanes[l];
+    }
+  }
+};
+
+template <class T>
+void scale_and_shift(index_t count, const T* x, const T* w, const T* b, T* y, index_t size, index_t inner,
+                     index_t block) {
+  if (count == 0) return;
+  if (block > 1)
+    parallel(count / (inner * block), [=](int64_t begin, int64_t end, int) {
+      Blocks<T>::scale_and_shift(begin, end, x, w, b, y, size / block, inner, block);
+    });
+  else if (w && b)
     meet(count, size, inner, [=](index_t e, index_t c) { y[e] = x[e] * w[c] + b[c]; });
-  else
+  else if (w)
     meet(count, size, inner, [=](index_t e, index_t c) { y[e] = x[e] * w[c]; });
+  else
+    meet(count, size, inner, [=](index_t e, index_t c) { y[e] = x[e] + b[c]; });
 }
 CPU_KERNEL(scale_and_shift)
 
@@ -50,6 +96,13 @@ void shift(index_t count, const T* x, const T* b, T* y, index_t size, index_t in
   meet(count, size, inner, [=](index_t e, index_t c) { y[e] = x[e] + b[c]; });
 }
 CPU_KERNEL(shift)
+
+template <class T>
+void lane_sums(index_t count, const T* x, const T* y, T* sum, index_t inner, index_t block) {
+  parallel(count / block,
+           [=](int64_t begin, int64_t end, int) { Blocks<T>::sums(begin, end, x, y, sum, inner, block); });
+}
+CPU_KERNEL(lane_sums)
 
 template <class T>
 void prelu_forward(index_t count, const T* x, const T* w, T* y, index_t size, index_t inner) {

@@ -3,17 +3,34 @@
 #pragma once
 #include "portable.h"
 
-// y = x * w + b; b may be null. y may be x.
-template <class T>
-KERNEL void scale_and_shift(index_t i, const T* x, const T* w, const T* b, T* y, index_t size, index_t inner) {
-  const index_t c = i / inner % size;
-  y[i] = b ? x[i] * w[c] + b[c] : x[i] * w[c];
+// The element of a small array of `size` that element i meets in a large one (..., size / block, inner, block), which
+// is plain where block is 1, or in blocks of channels.
+KERNEL index_t met_in_blocks(index_t i, index_t size, index_t inner, index_t block) {
+  return i / (inner * block) % (size / block) * block + i % block;
 }
 
-// y = x + b. y may be x.
+// y = x * w + b; w and b may be null, for 1 and 0. y may be x.
+template <class T>
+KERNEL void scale_and_shift(index_t i, const T* x, const T* w, const T* b, T* y, index_t size, index_t inner,
+                            index_t block) {
+  const index_t c = met_in_blocks(i, size, inner, block);
+  const T value = w ? x[i] * w[c] : x[i];
+  y[i] = b ? value + b[c] : value;
+}
+
+// y = x + b, where x is plain. y may be x.
 template <class T>
 KERNEL void shift(index_t i, const T* x, const T* b, T* y, index_t size, index_t inner) {
   y[i] = x[i] + b[i / inner % size];
+}
+
+// Lane i of (rows, inner, block), (i / block, j, i % block): the sum of x, or with y, which may be null, of x * y
+template <class T>
+KERNEL void lane_sums(index_t i, const T* x, const T* y, T* sum, index_t inner, index_t block) {
+  const index_t at = i / block * inner * block + i % block;
+  x += at;
+  if (y) y += at;
+  sum[i] = sum_of<T>(inner, [&](index_t j) { return y ? x[j * block] * y[j * block] : x[j * block]; });
 }
 
 // y = x where x > 0, else w * x. y may be x.

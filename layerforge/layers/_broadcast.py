@@ -29,3 +29,9 @@ def meeting(layer: Layer, x: Shape, small: Shape) -> tuple[int, int, int]:
         return outer, 1, count(x, 1)
     first = layer.options.axis % len(x)
     return count(x, 0, first), count(small), count(x, first + len(small))
+
+
+def meets_channels(layer: Layer, x: Shape, small: Shape) -> bool:
+    """Whether the small array has one element for each channel, or for each channel of each item: then the large one
+    may lie in blocks of channels, where it has the element's number all the same."""
+    return bool(small) and layer.options.axis % len(x) + len(small) == 2

@@ -9,7 +9,8 @@ from ._kept import kept, kept_shapes
 
 B = Kernels("broadcast.h")
 F = Kernels("functions.h")
-K = Kernels("moments.h")
+K = Kernels("batch_norm.h")
+M = Kernels("moments.h")
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class BatchNorm(Layer):
     """
 
     in_place = True
+    blocks = "alike"
     own_learning = False
 
     def setup(self, x):
@@ -81,7 +83,7 @@ class BatchNorm(Layer):
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
-        _, channels, positions = self.layout(x.shape)
+        _, *numbers = self.layout(x.shape)
         mean, scale = self.state["mean"], self.state["scale"]
         if not x.count:
             return
@@ -89,7 +91,7 @@ class BatchNorm(Layer):
             self.read_running(mean, scale)
         else:
             self.measure(x, mean, scale)
-        K.normalise(x.data, mean, scale, y.data, self.state.get("x"), channels, positions)
+        K.batch_norm_forward(x.data, mean, scale, None, None, y.data, self.state.get("x"), 1, *numbers, x.block)
 
     def measure(self, x, mean, scale):
         """The batch's statistics, counted among the running ones."""
@@ -99,19 +101,19 @@ class BatchNorm(Layer):
         row_mean, row_square = x.data, None
         if positions > 1:
             row_mean, row_square = self.scratch[:rows], self.scratch[rows : 2 * rows]
-            K.row_moments(x.data, row_mean, row_square, positions)
-        K.group_moments(row_mean, row_square, mean, square, items, 1, channels, positions)
+            K.lane_moments(x.data, row_mean, row_square, positions, x.block)
+        M.group_moments(row_mean, row_square, mean, square, items, 1, channels, positions)
         running_mean, running_variance, factor = (p.data for p in self.blobs)
         keep, number = self.options.moving_average_fraction, items * positions
         if self.repeats:
-            K.batch_scale(mean, square, scale, None, None, number, self.options.eps, keep)
+            M.batch_scale(mean, square, scale, None, None, number, self.options.eps, keep)
             return
-        K.batch_scale(mean, square, scale, running_mean, running_variance, number, self.options.eps, keep)
+        M.batch_scale(mean, square, scale, running_mean, running_variance, number, self.options.eps, keep)
         F.affine(factor, factor, keep, 1)
 
     def read_running(self, mean, scale):
         running_mean, running_variance, factor = (p.data for p in self.blobs)
-        K.running_scale(running_mean, running_variance, factor, mean, scale, self.options.eps)
+        M.running_scale(running_mean, running_variance, factor, mean, scale, self.options.eps)
         if not self.warned and self.device.to_numpy(factor)[0] == 0:
             self.warned = True
             log.warning(
@@ -121,16 +123,15 @@ class BatchNorm(Layer):
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
-        items, channels, positions = self.layout(x.shape)
-        mean, scale = self.state["mean"], self.state["scale"]
-        if self.running:
-            B.scale_and_shift(y.diff, scale, None, x.diff, channels, positions)
-            return
+        items, *numbers = self.layout(x.shape)
+        channels, positions = numbers
         rows, number = items * channels, items * positions
-        sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
-        values = kept(self, x)
-        K.row_products(values, mean, y.diff, sums, dots, channels, 1, positions)
-        B.sum_columns(sums, self.state["sum"], items, channels, False)
-        B.sum_columns(dots, self.state["dot"], items, channels, False)
-        totals = self.state["sum"], self.state["dot"]
-        K.normalise_backward(values, mean, scale, y.diff, *totals, x.diff, channels, positions, number)
+        values, given = kept(self, x), (self.state["mean"], self.state["scale"], None, None, y.diff)
+        total = dot = None
+        if not self.running:
+            total, dot = self.state["sum"], self.state["dot"]
+            sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
+            K.lane_products(values, *given, sums, dots, 1, *numbers, x.block)
+            B.sum_columns(sums, total, items, channels, False)
+            B.sum_columns(dots, dot, items, channels, False)
+        K.batch_norm_backward(values, *given, total, dot, x.diff, 1, number, *numbers, x.block)

@@ -2,7 +2,7 @@
 
 from ..kernels import Kernels
 from ..layer import Layer
-from ._broadcast import check_second, learnt_shape, meeting
+from ._broadcast import check_second, learnt_shape, meeting, meets_channels
 
 K = Kernels("broadcast.h")
 
@@ -18,6 +18,7 @@ class Bias(Layer):
 
     bottoms = (1, 2)
     in_place = True
+    blocks = "alike"
 
     def setup(self, x, b=None):
         if b is None:
@@ -31,6 +32,11 @@ class Bias(Layer):
     def bias(self, bottom):
         return bottom[1] if len(bottom) > 1 else self.params["bias"]
 
+    def takes_blocks(self, block, top):
+        """Where b belongs to channels, one by one; a small bottom has no blocks."""
+        x, b = self.bottom_shapes[0], self.params["bias"].shape if "bias" in self.params else self.bottom_shapes[1]
+        return meets_channels(self, x, b)
+
     def scratch_size(self, x, b=None):
         outer, size, _ = meeting(self, x, self.params["bias"].shape if b is None else b)
         return outer * size
@@ -38,13 +44,13 @@ class Bias(Layer):
     def forward(self, bottom, top):
         x, b, (y,) = bottom[0], self.bias(bottom), top
         _, size, inner = meeting(self, x.shape, b.shape)
-        K.shift(x.data, b.data, y.data, size, inner)
+        K.scale_and_shift(x.data, None, b.data, y.data, size, inner, x.block)
 
     def backward(self, bottom, top):
         x, b, (y,) = bottom[0], self.bias(bottom), top
         if b.needs_diff:
             outer, size, inner = meeting(self, x.shape, b.shape)
-            K.sum_rows(y.diff, self.scratch, inner, 1)
+            K.lane_sums(y.diff, None, self.scratch, inner, x.block, count=outer * size)
             K.sum_columns(self.scratch, b.diff, outer, size, b in self.blobs)
         if x.needs_diff and x.diff is not y.diff:
             x.diff[...] = y.diff

@@ -3,7 +3,7 @@
 from .. import schema
 from ..kernels import Kernels
 from ..layer import Layer
-from ._broadcast import check_second, learnt_shape, meeting
+from ._broadcast import check_second, learnt_shape, meeting, meets_channels
 from ._kept import keep, kept, kept_shapes
 
 K = Kernels("broadcast.h")
@@ -22,6 +22,7 @@ class Scale(Layer):
 
     bottoms = (1, 2)
     in_place = True
+    blocks = "alike"
 
     def setup(self, x, w=None):
         o = self.options
@@ -39,6 +40,11 @@ class Scale(Layer):
     def scale(self, bottom):
         return bottom[1] if len(bottom) > 1 else self.params["scale"]
 
+    def takes_blocks(self, block, top):
+        """Where w belongs to channels, one by one; a small bottom has no blocks."""
+        x, w = self.bottom_shapes[0], self.params["scale"].shape if "scale" in self.params else self.bottom_shapes[1]
+        return meets_channels(self, x, w)
+
     def state_shapes(self, x, w=None):
         return kept_shapes(self, x)
 
@@ -51,17 +57,17 @@ class Scale(Layer):
         bias = self.params["bias"].data if "bias" in self.params else None
         _, size, inner = meeting(self, x.shape, w.shape)
         keep(self, x)
-        K.scale_and_shift(x.data, w.data, bias, y.data, size, inner)
+        K.scale_and_shift(x.data, w.data, bias, y.data, size, inner, x.block)
 
     def backward(self, bottom, top):
         x, w, (y,) = bottom[0], self.scale(bottom), top
         outer, size, inner = meeting(self, x.shape, w.shape)
         bias = self.params.get("bias")
         if bias is not None and bias.needs_diff:
-            K.sum_rows(y.diff, self.scratch, inner, 1)
+            K.lane_sums(y.diff, None, self.scratch, inner, x.block, count=outer * size)
             K.sum_columns(self.scratch, bias.diff, outer, size, True)
         if w.needs_diff:
-            K.dot_rows(y.diff, kept(self, x), self.scratch, inner, 1)
+            K.lane_sums(y.diff, kept(self, x), self.scratch, inner, x.block, count=outer * size)
             K.sum_columns(self.scratch, w.diff, outer, size, w in self.blobs)
         if x.needs_diff:
-            K.scale_and_shift(y.diff, w.data, None, x.diff, size, inner)
+            K.scale_and_shift(y.diff, w.data, None, x.diff, size, inner, x.block)

@@ -1,0 +1,212 @@
+// Batch normalisation by rows: the positions of a channel, or of a block of channels side by side.
+#include "strips.h"
+
+namespace {
+
+template <class T>
+struct Channels {
+  const T *mean, *scale, *w, *b;
+  Along<T> m, s, v, o;
+
+  void at(int64_t c, int64_t block) {
+    m.fill(mean + c, 0, block);
+    s.fill(scale + c, 0, block);
+    v.fill(w ? w + c : nullptr, 1, block);
+    o.fill(b ? b + c : nullptr, 0, block);
+  }
+};
+
+template <class T>
+struct Rows {
+  CLONES static void moments(int64_t begin, int64_t end, const T* x, T* mean, T* square, int64_t positions,
+                             int64_t block) {
+    const int64_t count = positions * block;
+    for (int64_t r = begin; r < end; ++r) {
+      const T* row = x + r * count;
+      T sum[strip<T>] = {}, squares[strip<T>] = {};
+#define BODY(e, k) sum[k] += row[e];
+      STRIPS(count, BODY);
+#undef BODY
+      fold(sum, block);
+      for (int64_t l = 0; l < block; ++l) mean[r * block + l] = sum[l] / T(positions);
+      Along<T> m;
+      m.fill(mean + r * block, 0, block);
+#define BODY(e, k)                 \
+  const T d = row[e] - m.value[k]; \
+  squares[k] += d * d;
+      STRIPS(count, BODY);
+#undef BODY
+      fold(squares, block);
+      for (int64_t l = 0; l < block; ++l) square[r * block + l] = squares[l];
+    }
+  }
+
+#define VALUE(x, k) ((((x) - of.m.value[k]) * of.s.value[k]) * of.v.value[k] + of.o.value[k])
+
+  CLONES static void forward(int64_t begin, int64_t end, const T* x, Channels<T> of, T* y, T* kept, T slope,
+                             int64_t groups, int64_t positions, int64_t block) {
+    const int64_t count = positions * block;
+    for (int64_t r = begin; r < end; ++r) {
+      of.at(r % groups * block, block);
+      const T* from = x + r * count;
+      T* to = y + r * count;
+      if (kept) memcpy(kept + r * count, from, count * sizeof(T));
+      if (slope == 1) {
+#define BODY(e, k) to[e] = VALUE(from[e], k);
+        STRIPS(count, BODY);
+#undef BODY
+      } else {
+#define BODY(e, k)               \
+  const T t = VALUE(from[e], k); \
+  to[e] = t > 0 ? t : slope * t;
+        STRIPS(count, BODY);
+#undef BODY
+      }
+    }
+  }
+
+  CLONES static void products(int64_t begin, int64_t end, const T* x, Channels<T> of, const T* dy, T* sum, T* dot,
+                              T slope, int64_t groups, int64_t positions, int64_t block) {
+    const int64_t count = positions * block;
+    for (int64_t r = begin; r < end; ++r) {
+      of.at(r % groups * block, block);
+      const T *row = x + r * count, *d = dy + r * count;
+      T sums[strip<T>] = {}, dots[strip<T>] = {};
+      if (slope == 1) {
+#define BODY(e, k) \
+  sums[k] += d[e]; \
+  dots[k] += d[e] * (row[e] - of.m.value[k]);
+        STRIPS(count, BODY);
+#undef BODY
+      } else {
+#define BODY(e, k)                                         \
+  const T dz = VALUE(row[e], k) > 0 ? d[e] : slope * d[e]; \
+  sums[k] += dz;                                           \
+  dots[k] += dz * (row[e] - of.m.value[k]);
+        STRIPS(count, BODY);
+#undef BODY
+      }
+      fold(sums, block);
+      fold(dots, block);
+      for (int64_t l = 0; l < block; ++l) {
+        sum[r * block + l] = sums[l];
+        dot[r * block + l] = dots[l];
+      }
+    }
+  }
+
+  CLONES static void backward(int64_t begin, int64_t end, const T* x, Channels<T> of, const T* dy, const T* sum,
+                              const T* dot, T* dx, T slope, T number, int64_t groups, int64_t positions,
+                              int64_t block) {
+    const int64_t count = positions * block;
+    Along<T> level, tilt;
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t c = r % groups * block;
+      of.at(c, block);
+      level.fill(sum ? sum + c : nullptr, 0, block);
+      tilt.fill(dot ? dot + c : nullptr, 0, block);
+      for (int k = 0; k < strip<T>; ++k) {
+        level.value[k] /= number;
+        tilt.value[k] = of.s.value[k] * of.s.value[k] * tilt.value[k] / number;
+      }
+      const T *row = x + r * count, *d = dy + r * count;
+      T* to = dx + r * count;
+      if (slope == 1) {
+#define BODY(e, k) \
+  to[e] = ((d[e] - level.value[k]) - (row[e] - of.m.value[k]) * tilt.value[k]) * of.s.value[k] * of.v.value[k];
+        STRIPS(count, BODY);
+#undef BODY
+      } else {
+#define BODY(e, k)                                         \
+  const T dz = VALUE(row[e], k) > 0 ? d[e] : slope * d[e]; \
+  to[e] = ((dz - level.value[k]) - (row[e] - of.m.value[k]) * tilt.value[k]) * of.s.value[k] * of.v.value[k];
+        STRIPS(count, BODY);
+#undef BODY
+      }
+    }
+  }
+#undef VALUE
+};
+
+// A single position: the channels of an item are a row of their own, and nothing is laid out.
+template <class Body>
+struct Line {
+  CLONES static void run(int64_t begin, int64_t end, int64_t channels, Body body) {
+    for (int64_t n = begin; n < end; ++n) {
+      INDEPENDENT
+      for (int64_t c = 0; c < channels; ++c) body(n * channels + c, c);
+    }
+  }
+};
+
+template <class Body>
+void lines(int64_t count, int64_t channels, Body body) {
+  if (count > 0)
+    parallel(count / channels, [=](int64_t begin, int64_t end, int) { Line<Body>::run(begin, end, channels, body); });
+}
+
+template <class T>
+void lane_moments(index_t count, const T* x, T* mean, T* square, index_t positions, index_t block) {
+  parallel(count / block,
+           [=](int64_t begin, int64_t end, int) { Rows<T>::moments(begin, end, x, mean, square, positions, block); });
+}
+
+template <class T>
+void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, T* y, T* kept,
+                        T slope, index_t channels, index_t positions, index_t block) {
+  if (count == 0) return;
+  if (positions == 1)
+    lines(count, channels, [=](int64_t e, int64_t c) {
+      const T value = x[e];
+      if (kept) kept[e] = value;
+      const T t = ((value - mean[c]) * scale[c]) * (w ? w[c] : T(1)) + (b ? b[c] : T(0));
+      y[e] = t > 0 ? t : slope * t;
+    });
+  else
+    parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
+      Rows<T>::forward(begin, end, x, {mean, scale, w, b}, y, kept, slope, channels / block, positions, block);
+    });
+}
+
+template <class T>
+void lane_products(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
+                   T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block) {
+  if (positions == 1)
+    lines(count, channels, [=](int64_t e, int64_t c) {
+      const T t = ((x[e] - mean[c]) * scale[c]) * (w ? w[c] : T(1)) + (b ? b[c] : T(0));
+      const T dz = t > 0 ? dy[e] : slope * dy[e];
+      sum[e] = dz;
+      dot[e] = dz * (x[e] - mean[c]);
+    });
+  else
+    parallel(count / block, [=](int64_t begin, int64_t end, int) {
+      Rows<T>::products(begin, end, x, {mean, scale, w, b}, dy, sum, dot, slope, channels / block, positions, block);
+    });
+}
+
+template <class T>
+void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
+                         const T* sum, const T* dot, T* dx, T slope, T number, index_t channels, index_t positions,
+                         index_t block) {
+  if (count == 0) return;
+  if (positions == 1)
+    lines(count, channels, [=](int64_t e, int64_t c) {
+      const T v = w ? w[c] : T(1);
+      const T t = ((x[e] - mean[c]) * scale[c]) * v + (b ? b[c] : T(0));
+      const T dz = t > 0 ? dy[e] : slope * dy[e];
+      const T level = sum ? sum[c] / number : T(0), tilt = dot ? scale[c] * scale[c] * dot[c] / number : T(0);
+      dx[e] = ((dz - level) - (x[e] - mean[c]) * tilt) * scale[c] * v;
+    });
+  else
+    parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
+      Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, slope, number, channels / block,
+                        positions, block);
+    });
+}
+
+}  // namespace
+
+CPU_KERNEL(lane_moments)
+CPU_KERNEL(batch_norm_forward)
+CPU_KERNEL(lane_products)
+CPU_KERNEL(batch_norm_backward)

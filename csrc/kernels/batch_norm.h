@@ -1,0 +1,73 @@
+// Batch normalisation, and what may follow it in the same pass: a scale and a shift for each channel, and a rectifier.
+//
+//   y = rectify(w * (x - mean) * scale + b), rectify(t) = t where t > 0, else slope * t
+//
+// w and b may be null, for 1 and 0; slope 1 rectifies nothing. An array is (items, channels / block, positions, block):
+// plain with block = 1, or in blocks of channels. Lane i is channel i % channels of item i / channels.
+#pragma once
+#include "portable.h"
+
+// The channel that element i belongs to.
+KERNEL index_t channel_of(index_t i, index_t channels, index_t positions, index_t block) {
+  return i / (positions * block) % (channels / block) * block + i % block;
+}
+
+// What is rectified.
+template <class T>
+KERNEL T normalised(T x, index_t c, const T* mean, const T* scale, const T* w, const T* b) {
+  const T value = (x - mean[c]) * scale[c] * (w ? w[c] : T(1));
+  return b ? value + b[c] : value;
+}
+
+// Lane i: mean, and square = the sum of squared deviations from it.
+template <class T>
+KERNEL void lane_moments(index_t i, const T* x, T* mean, T* square, index_t positions, index_t block) {
+  x += i / block * positions * block + i % block;
+  const T m = sum_of<T>(positions, [&](index_t j) { return x[j * block]; }) / T(positions);
+  mean[i] = m;
+  square[i] = sum_of<T>(positions, [&](index_t j) { return (x[j * block] - m) * (x[j * block] - m); });
+}
+
+// y as above, and kept = x, which may be null. y may be x.
+template <class T>
+KERNEL void batch_norm_forward(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b, T* y,
+                               T* kept, T slope, index_t channels, index_t positions, index_t block) {
+  const T value = x[i];
+  if (kept) kept[i] = value;
+  const T t = normalised(value, channel_of(i, channels, positions, block), mean, scale, w, b);
+  y[i] = t > 0 ? t : slope * t;
+}
+
+// Lane i: sum = the sum of dz, dot = that of dz * (x - mean), where dz is the gradient of what is rectified.
+template <class T>
+KERNEL void lane_products(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
+                          T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block) {
+  const index_t c = i % channels, at = i / block * positions * block + i % block;
+  x += at;
+  dy += at;
+  const auto dz = [&](index_t j) {
+    return normalised(x[j * block], c, mean, scale, w, b) > 0 ? dy[j * block] : slope * dy[j * block];
+  };
+  const T m = mean[c];
+  sum[i] = sum_of<T>(positions, [&](index_t j) { return dz(j); });
+  dot[i] = sum_of<T>(positions, [&](index_t j) { return dz(j) * (x[j * block] - m); });
+}
+
+// dx = (dz - sum / number - (x - mean) * scale^2 * dot / number) * scale * w, with sum and dot those of all `number`
+// elements of the channel. With both null, mean and scale are constants: dx = dz * scale * w. dx may be dy.
+template <class T>
+KERNEL void batch_norm_backward(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b,
+                                const T* dy, const T* sum, const T* dot, T* dx, T slope, T number, index_t channels,
+                                index_t positions, index_t block) {
+  const index_t c = channel_of(i, channels, positions, block);
+  const T dz = normalised(x[i], c, mean, scale, w, b) > 0 ? dy[i] : slope * dy[i];
+  const T level = sum ? sum[c] / number : T(0), tilt = dot ? scale[c] * scale[c] * dot[c] / number : T(0);
+  dx[i] = ((dz - level) - (x[i] - mean[c]) * tilt) * scale[c] * (w ? w[c] : T(1));
+}
+
+// Channel i: dw += scale * dot and db += sum, the gradients of w and b, either of which may be null.
+template <class T>
+KERNEL void learn_scale(index_t i, const T* scale, const T* sum, const T* dot, T* dw, T* db) {
+  if (dw) dw[i] += scale[i] * dot[i];
+  if (db) db[i] += sum[i];
+}

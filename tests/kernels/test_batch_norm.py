@@ -1,0 +1,73 @@
+"""The CPU's strips compute what the portable kernels do: to the bit where nothing is summed, plain and in blocks."""
+
+import numpy as np
+import pytest
+
+from layerforge.kernels import Kernels
+from layerforge.testing import assert_close
+
+K = Kernels("batch_norm.h")
+
+# items, channels, positions, block
+SHAPES = [
+    (2, 3, 37, 1),
+    (5, 40, 1, 1),
+    (1, 7, 1, 1),
+    (3, 2, 1000, 1),
+    (2, 32, 49, 16),
+    (3, 16, 9, 8),
+    (1, 16, 1000, 16),
+]
+EMPTY = [(3, 0, 4, 1), (0, 3, 1, 1), (0, 32, 4, 16)]
+
+
+def both(name, output, arguments, **options):
+    """What the tuned kernel writes, and what the portable one does."""
+    results = []
+    for kernels in (K, K.portable):
+        arrays = [np.full_like(array, np.nan) for array in output]
+        getattr(kernels, name)(*arguments(*arrays), **options)
+        results.append(arrays)
+    return zip(*results, strict=True)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-6), (np.float64, 4e-15)])
+@pytest.mark.parametrize("items, channels, positions, block", SHAPES + EMPTY)
+@pytest.mark.parametrize("slope", [0, 0.1, 1])
+def test_tuned_equals_portable(dtype, tolerance, items, channels, positions, block, slope):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, items * channels * positions)).astype(dtype)
+    mean, scale, w, b, total, dot = rng.standard_normal((6, channels)).astype(dtype)
+    of = (channels, positions, block)
+    lanes = np.empty(items * channels, dtype)
+    tolerance *= max(1, positions**0.5)
+    for weight, bias in ((None, None), (w, None), (w, b)):
+        given = (x, mean, scale, weight, bias)
+        exact = [
+            ("batch_norm_forward", [x], lambda y, given=given: (*given, y, None, slope, *of)),
+            ("batch_norm_forward", [x, x], lambda y, kept, given=given: (*given, y, kept, slope, *of)),
+            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, total, dot, dx, slope, 12, *of)),
+            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, None, None, dx, slope, 12, *of)),
+        ]
+        for name, outputs, arguments in exact:
+            for tuned, portable in both(name, outputs, arguments):
+                np.testing.assert_array_equal(tuned, portable, name)
+        products = lambda s, d, given=given: (*given, dy, s, d, slope, *of)  # noqa: E731
+        for tuned, portable in both("lane_products", [lanes, lanes], products):
+            assert_close(tuned, portable, tolerance)
+    for tuned, portable in both("lane_moments", [lanes, lanes], lambda m, q: (x, m, q, positions, block)):
+        assert_close(tuned, portable, tolerance)
+
+
+def test_everything_tuned_is_tested():
+    assert sorted(K.tuned()) == ["batch_norm_backward", "batch_norm_forward", "lane_moments", "lane_products"]
+
+
+def test_learn_scale():
+    scale, total, dot = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
+    dw, db = np.ones((2, 2), np.float32)
+    K.learn_scale(scale, total, dot, dw, db)
+    assert dw.tolist() == [6, 13] and db.tolist() == [4, 5]
+    K.learn_scale(scale, total, dot, dw, None)
+    K.learn_scale(scale, total, dot, None, db, count=2)
+    assert dw.tolist() == [11, 25] and db.tolist() == [7, 9]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import fillers, graph, layer, schema
+from . import fillers, forks, graph, layer, schema
 from .blob import Parameter, Shape, View, shape_of
 from .errors import DefinitionError, LayerForgeError, Problems, ShapeError, number, times
 from .layer import Layer
@@ -43,6 +43,8 @@ class Graph:
         problems.raise_any()
         self._decide_backward(problems)
         problems.raise_any()
+        options = definition.with_children("layer", ())
+        forks.warn([options, *graph.filter_layers(definition.children("layer"), state, problems)])
 
     # Layers and shapes.
 
@@ -278,6 +280,12 @@ def _check_parameters(made: Layer) -> None:
 
 def _check_counts(definition: schema.Definition, cls: type[Layer]) -> None:
     message = definition.message
+    if message.param_bottoms:
+        raise DefinitionError(
+            f'layer "{message.name}" ({message.type}): param_bottoms: only a fork of Caffe reads parameters from'
+            " bottoms. Take the line out, and those bottoms; a param with a name shares parameters",
+            definition.place("param_bottoms"),
+        )
     for field, counts in (("bottom", cls.bottoms), ("top", cls.tops)):
         least, most = counts if isinstance(counts, tuple) else (counts, counts)
         given = len(getattr(message, field))

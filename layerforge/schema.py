@@ -246,25 +246,24 @@ def read(path: str | os.PathLike[str], name: str) -> Definition:
     return parse(raw.decode("utf-8-sig", "surrogateescape"), name, file)
 
 
-def fork_fields(definition: Definition) -> list[tuple[str, Place]]:
-    """What a definition asks for that only forks of Caffe have, as text, with its place.
+def fork_fields(definition: Definition) -> list[tuple[str, str, Place]]:
+    """What a definition asks for that Caffe does not have: the message, the field in it, and its place.
 
-    A net can say of each whether it honours it. Options that layers added themselves are not among these.
+    Options that layers added themselves are not among these.
 
-    >>> [str(place) + ": " + what for what, place in fork_fields(
+    >>> [f"{place}: {name} of {owner}" for owner, name, place in fork_fields(
     ...     parse("layer { pooling_param { ceil_mode: false engine: MKL2017 } }", "NetParameter"))]
-    ['<text>:1:42: engine: MKL2017 of PoolingParameter', '<text>:1:25: ceil_mode of PoolingParameter']
+    ['<text>:1:42: engine of PoolingParameter', '<text>:1:25: ceil_mode of PoolingParameter']
     """
     found = []
     for field, value in definition.message.ListFields():
         owner = field.containing_type.name
         if field.number >= FORKS and field.name not in _added:
-            found.append((f"{field.name} of {owner}", definition.place(field.name)))
+            found.append((owner, field.name, definition.place(field.name)))
         elif field.enum_type is not None:
             for index, number in enumerate(value if is_repeated(field) else [value]):
                 if number >= FORKS:
-                    name = field.enum_type.values_by_number[number].name
-                    found.append((f"{field.name}: {name} of {owner}", definition.place(field.name, index)))
+                    found.append((owner, field.name, definition.place(field.name, index)))
         elif field.message_type is not None:
             for index in range(len(value) if is_repeated(field) else 1):
                 found += fork_fields(definition.child(field.name, index))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import debug_info, files, policies, rules, schema, snapshot, upgrade, weights
+from . import debug_info, files, forks, policies, rules, schema, snapshot, upgrade, weights
 from .errors import DefinitionError, NotFiniteError, Problems, ShapeError, SnapshotError, number, times
 from .layer import TEST, TRAIN, choose_seed
 from .logs import FOR_PARSERS
@@ -70,6 +70,7 @@ class Solver:
         self.definition = upgrade.solver(as_definition(definition, "SolverParameter"))
         self.param = self.definition.message
         check(self.definition).raise_any()
+        forks.warn([self.definition])
         self.seed = choose_seed(self.param.random_seed if seed is None else seed)
         self.iter = 0
         self.loss = math.nan

@@ -20,7 +20,8 @@ from .errors import Place, did_you_mean, nearest
 
 TOKEN = re.compile(
     r"""
-      \#[^\n]*                                            # a comment
+      \$\#\w+\#\$                                          # a template's placeholder, for what follows it is no comment
+    | \#[^\n]*                                            # a comment
     | [A-Za-z_]\w*                                        # a name
     | \.?\d[\w.]*(?:(?<=[eE])[+-]\w+)?                    # a number, well formed or not
     | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'           # a string
@@ -36,7 +37,11 @@ ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v"
 KNOWN_ESCAPES = frozenset(ESCAPED) | frozenset("\\'\"?")
 BOOLEANS = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
 SPECIAL_FLOATS = {"inf": float("inf"), "infinity": float("inf"), "nan": float("nan")}
+STARTS_VALUE = re.compile(r"""[-\d."']""")
 CLOSING = {"{": "}", "<": ">"}
+# What a template has where its filled form has a value: $#batch_size#$, ${batch_size}, {{ batch_size }}, @batch_size@,
+# %(batch_size)s, %d.
+PLACEHOLDER = re.compile(r"\$\#\w+\#\$|\$\{\w+\}|\{\{\s*\w+\s*\}\}|@\w+@|%\(\w+\)[sdfgi]|%[sdfgi]\b|\$\w+")
 # So many syntax errors, and it is no prototxt at all.
 MANY = 50
 
@@ -223,6 +228,8 @@ class Reader:
                 self.scalar_field(message, field, offset, here)
             if tokens[self.i] in (",", ";"):
                 self.i += 1
+                if STARTS_VALUE.match(tokens[self.i]):
+                    self.values_in_a_row(field)
         if closing:
             if tokens[self.i]:
                 self.i += 1
@@ -384,9 +391,23 @@ class Reader:
             f'Non-repeated field "{field.name}" of {field.owner} is specified multiple times, first on line {line}.',
         )
 
+    def values_in_a_row(self, field: Field) -> None:
+        """Notes ``name: 1, 2`` and steps over what follows the comma."""
+        if field.repeated:
+            message = f'values of "{field.name}" stand in brackets: {field.name}: [a, b]'
+        else:
+            message = f'"{field.name}" of {field.owner} takes one value, not a list'
+        self.error(self.starts[self.i], f"{message}.")
+        while STARTS_VALUE.match(self.tokens[self.i]):
+            self.skip_value()
+            if self.tokens[self.i] == ",":
+                self.i += 1
+
     def wrong_value(self, field: Field) -> None:
         """Notes a value of the wrong type, or none at all, and steps over it."""
         offset, token, after = self.starts[self.i], self.tokens[self.i], self.tokens[self.i + 1]
+        if self.placeholder(field.expected()):
+            return
         missing = not token or token in "}>],;" or (is_name(token) and after in (":", "{"))
         if missing:
             self.syntax_error(self.starts[self.i - 1], f'"{field.name}" of {field.owner} has no value.')
@@ -414,6 +435,8 @@ class Reader:
     def recover(self, descriptor: Descriptor, closing: str) -> bool:
         """Deals with a token that is no field of this message. Returns False where the message ends with it."""
         token, offset = self.tokens[self.i], self.starts[self.i]
+        if self.placeholder("fields"):
+            return True
         if is_name(token):
             if not closing:
                 self.top_names.add(token)
@@ -459,6 +482,17 @@ class Reader:
             self.skip_line()
         if self.tokens[self.i] in (",", ";"):
             self.i += 1
+
+    def placeholder(self, expected: str) -> bool:
+        """Notes a template's placeholder in the place of something else, and steps over it; False if there is none."""
+        offset = self.starts[self.i]
+        match = PLACEHOLDER.match(self.source.text, offset)
+        if match is None:
+            return False
+        self.error(offset, f"{match[0]} is to be filled in: this file is a template. Write {expected} in its place.")
+        while self.tokens[self.i] and self.starts[self.i] < match.end():
+            self.i += 1
+        return True
 
     def word(self, i: int) -> str:
         """What a reader of the text would call token ``i``: with all that follows it without a space."""

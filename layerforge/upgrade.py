@@ -7,6 +7,7 @@ Caffe's format changed four times, and files of every age are around. In the ord
 - V1 (to July 2014): ``layers`` with an enum as type, ``blobs_lr`` and ``weight_decay``, and names of shared parameters;
 - ``input`` with ``input_dim`` or ``input_shape`` beside the layers, now an Input layer;
 - BatchNorm with three ``param``s, none of which may learn;
+- Intel's layers that run along with the one before, with ``fuse_type``, which become layers of their own;
 - a solver's ``solver_type``, now ``type``.
 
 What comes out has ``layer`` only. Places are carried along: an error about a converted layer names the line in the old
@@ -172,7 +173,8 @@ def net(definition: Definition) -> Definition:
     if definition.message.input:
         layers = [_input_layer(definition, problems), *layers]
     problems.raise_any()
-    layers = [_fixed_batch_norm(layer) for layer in layers]
+    layers = [one for layer in layers for one in _unfused(_moved_options(_fixed_batch_norm(layer), problems))]
+    problems.raise_any()
     return definition.with_children("layer", layers, without=("layers", "input", "input_shape", "input_dim"))
 
 
@@ -180,7 +182,12 @@ def is_old(definition: Definition) -> bool:
     """Whether `net` would change more than a copy."""
     message = definition.message
     return bool(
-        message.layers or message.input or any(_needs_fixed_batch_norm(layer) for layer in definition.children("layer"))
+        message.layers
+        or message.input
+        or any(
+            _needs_fixed_batch_norm(layer) or _fused(layer.message) or _misplaced_options(layer.message)
+            for layer in definition.children("layer")
+        )
     )
 
 
@@ -409,6 +416,83 @@ def _fixed_batch_norm(layer: Definition) -> Definition:
     for spec in message.param:
         spec.lr_mult = spec.decay_mult = 0
     return layer.replace(message)
+
+
+def _misplaced_options(message: Any) -> str:
+    """The options within which ``transform_param`` stands, as it did for a while in the spring of 2014; "" for none."""
+    home = DATA_TYPES.get(message.type, "")
+    return home if home and message.HasField(home) and getattr(message, home).HasField(TRANSFORM) else ""
+
+
+def _moved_options(layer: Definition, problems: Problems) -> Definition:
+    """``data_param { transform_param { ... } }`` -> ``transform_param { ... }``."""
+    home = _misplaced_options(layer.message)
+    if not home:
+        return layer
+    if layer.message.HasField(TRANSFORM):
+        problems.add(
+            DefinitionError(
+                f'layer "{layer.message.name}" has transform_param in its {home} too. Keep the one outside.',
+                layer.place(home, TRANSFORM),
+            )
+        )
+        return layer
+    message = type(layer.message)()
+    message.CopyFrom(layer.message)
+    node = _copy(layer.node)
+    message.transform_param.CopyFrom(getattr(message, home).transform_param)
+    getattr(message, home).ClearField(TRANSFORM)
+    _move(_inner(node, home), TRANSFORM, node, TRANSFORM)
+    return Definition(message, node)
+
+
+# Layers of Intel's fork that run along with the one before: its type and options, and what fuse_type says -> the type
+# of the other layer, its options, what its name ends with, and whether it works in place.
+FUSED = {
+    ("Convolution", CONVOLUTION, "FUSED_CONV_RELU"): ("ReLU", "relu_param", "relu", True),
+    ("LRN", LRN, "FUSED_POOL_MAX"): ("Pooling", POOLING, "pool", False),
+}
+
+
+def _fused(message: Any) -> tuple[str, tuple[str, str, str, bool] | None] | None:
+    """The options of a layer that has ``fuse_type``, and the layer that runs along with it, if it says so."""
+    for (kind, options, value), other in FUSED.items():
+        if message.type == kind and getattr(message, options).HasField("fuse_type"):
+            return options, other if _enum_name(getattr(message, options), "fuse_type") == value else None
+    return None
+
+
+def _unfused(layer: Definition) -> list[Definition]:
+    """``convolution_param { fuse_type: FUSED_CONV_RELU }`` -> that layer, and a ReLU in place behind it."""
+    found = _fused(layer.message)
+    if found is None:
+        return [layer]
+    options, other = found
+    first = type(layer.message)()
+    first.CopyFrom(layer.message)
+    node = _copy(layer.node)
+    written = _inner(node, options)
+    getattr(first, options).ClearField("fuse_type")
+    if other is None:
+        return [Definition(first, node)]
+    kind, theirs, ending, in_place = other
+    layers = []
+    for index, top in enumerate(layer.message.top):
+        between = top if in_place else f"{top}_{layer.message.name}"
+        first.top[index] = between
+        second = type(first)(name=f"{first.name}_{ending}", type=kind, bottom=[between], top=[top])
+        for field in ("include", "exclude"):
+            getattr(second, field).extend(getattr(first, field))
+        if first.HasField("phase"):
+            second.phase = first.phase
+        if getattr(first, options).HasField(theirs):
+            getattr(second, theirs).CopyFrom(getattr(getattr(first, options), theirs))
+        places = Node(node.source, node.offset)
+        _move(node, "top", places, "top")
+        _move(written, theirs, places, theirs)
+        layers.append(Definition(second, places))
+    getattr(first, options).ClearField(theirs)
+    return [Definition(first, node), *layers]
 
 
 # Messages and places

@@ -16,6 +16,7 @@ FLOORS = [
         "blob",
         "datum",
         "engines",
+        "forks",
         "kernel_source",
         "kernels",
         "launch",
@@ -55,7 +56,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # The registry looks for a type's file when its name comes up; that import is by name and inside a function.
 DISCOVERY = {("layer", "layers")}
 
-HEAVY = {"cv2", "cupy", "h5py", "leveldb", "lmdb", "matplotlib", "onnx", "scipy", "torch", "tqdm"}
+HEAVY = {"cramjam", "cv2", "cupy", "h5py", "leveldb", "lmdb", "matplotlib", "onnx", "scipy", "torch", "tqdm"}
 
 
 def package() -> Path:

@@ -83,9 +83,10 @@ def test_every_field_of_caffe_has_its_number_type_and_default():
 
 def test_fields_of_our_own_lie_above_caffes():
     caffe = {(row["message"], row["name"]) for row in caffe_fields()}
+    caffes = {message for message, _ in caffe}
     raw = {"raw_data_type", "raw_diff_type", "raw_data", "raw_diff"}
     for message in schema._file().message_type:
-        if message.name != "QuantizationParameter":
+        if message.name in caffes:
             own = [f for f in message.field if (message.name, f.name) not in caffe and f.name not in raw]
             assert all(f.number >= schema.FORKS for f in own), message.name
 
@@ -390,6 +391,35 @@ def test_a_long_net_is_read_quickly():
             "input_dim: [1",
             'mine.prototxt:1:14: "," or "]" is expected here, not the end of the text.',
         ),
+        (
+            "input_dim: 1, 2 name: 'n'",
+            'mine.prototxt:1:15: values of "input_dim" stand in brackets: input_dim: [a, b].',
+        ),
+        (
+            'force_backward: 0, -1, "a" name: "n", foo: 3',
+            'mine.prototxt:1:20: "force_backward" of NetParameter takes one value, not a list.\n'
+            'mine.prototxt:1:39: "foo" is no field of NetParameter.',
+        ),
+        # Templates
+        (
+            "input_shape { dim: $#batch_size#$ dim: 3 }\nforce_backward: ${force}\n$#layers#$ name: 'n'",
+            "mine.prototxt:1:20: $#batch_size#$ is to be filled in: this file is a template. Write a whole number in"
+            " its place.\n"
+            "mine.prototxt:2:17: ${force} is to be filled in: this file is a template. Write true or false in its"
+            " place.\n"
+            "mine.prototxt:3:1: $#layers#$ is to be filled in: this file is a template. Write fields in its place.",
+        ),
+        (
+            "state { level: {{ level }} } name: @name@ input_dim: %(n)d input_dim: $n",
+            "mine.prototxt:1:16: {{ level }} is to be filled in: this file is a template. Write a whole number from"
+            " -2147483648 to 2147483647 in its place.\n"
+            "mine.prototxt:1:36: @name@ is to be filled in: this file is a template. Write text in quotation marks in"
+            " its place.\n"
+            "mine.prototxt:1:54: %(n)d is to be filled in: this file is a template. Write a whole number from"
+            " -2147483648 to 2147483647 in its place.\n"
+            "mine.prototxt:1:71: $n is to be filled in: this file is a template. Write a whole number from -2147483648"
+            " to 2147483647 in its place.",
+        ),
         ("input_dim: [,]", 'mine.prototxt:1:12: "input_dim" of NetParameter has no value.'),
         # Several at once, in the order of the file
         (
@@ -616,9 +646,9 @@ def test_what_only_forks_have():
         'engine: "MKLDNN"\nlayer {\n  pooling_param { ceil_mode: false engine: CAFFE }\n  relu_param'
         " { engine: MKL2017 }\n}"
     )
-    assert [f"{place}: {what}" for what, place in schema.fork_fields(definition)] == [
+    assert [f"{place}: {name} of {owner}" for owner, name, place in schema.fork_fields(definition)] == [
         "nets/mine.prototxt:3:19: ceil_mode of PoolingParameter",
-        "nets/mine.prototxt:4:16: engine: MKL2017 of ReLUParameter",
+        "nets/mine.prototxt:4:16: engine of ReLUParameter",
         "nets/mine.prototxt:1:1: engine of NetParameter",
     ]
 

@@ -336,6 +336,59 @@ def test_input_errors():
     )
 
 
+# transform_param within data_param
+
+
+@pytest.mark.parametrize(
+    "old, new, options", [("DATA", "Data", "data_param"), ("IMAGE_DATA", "ImageData", "image_data_param")]
+)
+def test_transform_param_within_the_options_of_data(old, new, options):
+    inner = f'{options} {{ source: "s" transform_param {{ crop_size: 3 mean_value: 1 mean_value: 2 }} }}'
+    outer = f'{options} {{ source: "s" }} transform_param {{ crop_size: 3 mean_value: 1 mean_value: 2 }}'
+    same(f"layers {{ type: {old} {inner} }}", f'layer {{ type: "{new}" {outer} }}')
+    same(f'layer {{ type: "{new}" {inner} }}', f'layer {{ type: "{new}" {outer} }}')
+    made = upgraded(f'layer {{ type: "{new}"\n {inner} }}')
+    assert made.place("layer", 0, "transform_param", "crop_size").line == 2
+
+
+def test_transform_param_within_and_without():
+    assert error('layer { name: "d" type: "Data"\ntransform_param { } data_param {\n transform_param { } } }') == (
+        'old.prototxt:3:2: layer "d" has transform_param in its data_param too. Keep the one outside.'
+    )
+
+
+# Layers that run along with the one before
+
+
+def test_fused_layers_become_two():
+    same(
+        """layer { name: "c" type: "Convolution" bottom: "x" bottom: "y" top: "a" top: "b" include { phase: TEST }
+          convolution_param { num_output: 3 fuse_type: FUSED_CONV_RELU relu_param { negative_slope: 1 } } }
+        layer { name: "n" type: "LRN" bottom: "a" top: "p" phase: TEST
+          lrn_param { k: 2 fuse_type: FUSED_POOL_MAX pooling_param { kernel_size: 3 } } }
+        layer { name: "l" type: "LRN" bottom: "p" top: "l" lrn_param { fuse_type: UNFUSED } }""",
+        """layer { name: "c" type: "Convolution" bottom: "x" bottom: "y" top: "a" top: "b" include { phase: TEST }
+          convolution_param { num_output: 3 } }
+        layer { name: "c_relu" type: "ReLU" bottom: "a" top: "a" include { phase: TEST }
+          relu_param { negative_slope: 1 } }
+        layer { name: "c_relu" type: "ReLU" bottom: "b" top: "b" include { phase: TEST }
+          relu_param { negative_slope: 1 } }
+        layer { name: "n" type: "LRN" bottom: "a" top: "p_n" phase: TEST lrn_param { k: 2 } }
+        layer { name: "n_pool" type: "Pooling" bottom: "p_n" top: "p" phase: TEST pooling_param { kernel_size: 3 } }
+        layer { name: "l" type: "LRN" bottom: "p" top: "l" lrn_param { } }""",
+    )
+
+
+def test_places_of_fused_layers():
+    made = upgraded(
+        'layer { name: "n" type: "LRN"\n bottom: "a"\n top: "p"\n'
+        " lrn_param { fuse_type: FUSED_POOL_MAX\n pooling_param {\n kernel_size: 3 } } }"
+    )
+    assert made.place("layer", 0, "bottom").line == 2
+    assert made.place("layer", 1, "top").line == 3
+    assert made.place("layer", 1, "pooling_param", "kernel_size").line == 6
+
+
 # BatchNorm
 
 
@@ -358,6 +411,10 @@ def test_batch_norm_with_three_params():
         ('input: "a"', True),
         ('layer { type: "BatchNorm" param { } param { } param { } }', True),
         ('layer { type: "BatchNorm" }', False),
+        ('layer { type: "Data" data_param { transform_param { } } }', True),
+        ('layer { type: "ReLU" data_param { transform_param { } } }', False),
+        ('layer { type: "LRN" lrn_param { fuse_type: UNFUSED } }', True),
+        ('layer { type: "LRN" convolution_param { fuse_type: UNFUSED } }', False),
     ],
 )
 def test_is_old(text, expected):

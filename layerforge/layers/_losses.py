@@ -28,8 +28,8 @@ class Normalization:
             self.mode = type(options).NormalizationMode.Name(options.normalization)
         elif options.HasField("normalize"):
             self.mode = "VALID" if options.normalize else "BATCH_SIZE"
-        for field in ("label_smoothing", "weight_by_label_freqs", "class_weighting"):
-            if getattr(options, field):
+        for field in ("label_smoothing", "weight_by_label_freqs", "class_weighting", "only_care_label"):
+            if getattr(options, field) or (field == "only_care_label" and options.HasField(field)):
                 message = f"{field}: only forks of Caffe weigh the loss in this way; take the line out"
                 raise layer.error(message, "loss_param", field, kind=DefinitionError)
 

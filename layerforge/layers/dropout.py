@@ -13,6 +13,9 @@ class Dropout(Layer):
     Bottom x and top y: one shape, any rank; they may be the same blob. The mask is a function of the layer's random key
     and the element, so backward draws it again instead of keeping it, and float and double drop the same elements.
     dropout_ratio is from 0 (y = x) to 1 (y = 0). Srivastava et al., JMLR 2014, scaled in training as in Caffe.
+
+    Forks' words: ``scale_train: false`` scales in TEST instead: y = x * mask in TRAIN, y = x * (1 - ratio) in TEST;
+    ``sample_weights_test: true`` drops in TEST as in TRAIN.
     """
 
     in_place = True
@@ -22,7 +25,14 @@ class Dropout(Layer):
         if not 0 <= ratio <= 1:
             raise self.error(f"dropout_ratio: {ratio:g} must be from 0 to 1", "dropout_ratio", kind=DefinitionError)
         self.threshold = min(round(ratio * 2**32), 2**32 - 1)  # an element is dropped if its 32 random bits are below
-        self.scale = 1 / (1 - ratio) if ratio < 1 else 0.0
+        self.drops = self.phase == TRAIN or self.options.sample_weights_test
+        if not self.drops:
+            self.threshold = 0
+        kept = 1 - ratio
+        if self.options.scale_train:
+            self.scale = (1 / kept if kept else 0.0) if self.drops else 1.0
+        else:
+            self.scale = 1.0 if self.drops else kept
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
@@ -33,8 +43,8 @@ class Dropout(Layer):
         self.apply(y.diff, x.diff)
 
     def apply(self, source, target):
-        """target = source * mask / (1 - ratio): the same in both directions, for the layer is linear in x."""
-        if self.phase == TRAIN:
+        """target = source * mask * scale: the same in both directions, for the layer is linear in x."""
+        if self.drops or self.scale != 1:
             blocks = (source.size + 3) // 4  # one draw makes four masks
             K.dropout(source, target, source.size, self.threshold, self.scale, *self.random_key(), count=blocks)
         elif target is not source:

@@ -60,6 +60,30 @@ def test_the_share_dropped_and_the_mean(ratio):
     assert abs(y.mean() - 1) < 5 * sigma / (1 - ratio)
 
 
+def test_scaled_in_test():
+    """A fork's scale_train: false."""
+    options = 'type: "Dropout" dropout_param { dropout_ratio: 0.25 scale_train: false }'
+    check_layer(options, [(3, 5)], lambda x: 0.75 * x, in_place=True, phase=TEST)
+    bench = Bench(options, [(1000,)], phase=TRAIN)
+    (y,) = bench.forward([np.ones(1000)], {})
+    (dx,), _ = bench.backward([np.ones(1000)])
+    assert set(y) == {0, 1} and 650 < y.sum() < 850
+    assert (dx == y).all()
+
+
+@pytest.mark.parametrize("scaled, kept", [("true", 4 / 3), ("false", 1)])
+def test_dropped_in_test(scaled, kept):
+    """A fork's sample_weights_test."""
+    text = f"dropout_ratio: 0.25 sample_weights_test: true scale_train: {scaled}"
+    options = f'type: "Dropout" dropout_param {{ {text} }}'
+    outputs = []
+    for phase in (TRAIN, TEST):
+        (y,) = Bench(options, [(1000,)], phase=phase).forward([np.ones(1000)], {})
+        outputs.append(y)
+    assert (outputs[0] == outputs[1]).all()
+    np.testing.assert_allclose(np.unique(outputs[0]), [0, kept], rtol=1e-6)
+
+
 @pytest.mark.parametrize("phase", [TRAIN, TEST])
 def test_a_ratio_that_is_none(phase):
     with pytest.raises(DefinitionError) as caught:

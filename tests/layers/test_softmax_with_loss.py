@@ -174,6 +174,13 @@ def test_a_label_that_is_no_class(shapes, options, label, text):
             ':3:14: layer "loss" (SoftmaxWithLoss): label_smoothing: '
             "only forks of Caffe weigh the loss in this way; take the line out",
         ),
+        (
+            DefinitionError,
+            [(6, 5), (6,)],
+            "\nloss_param { only_care_label: 0 }",
+            ':3:14: layer "loss" (SoftmaxWithLoss): only_care_label: '
+            "only forks of Caffe weigh the loss in this way; take the line out",
+        ),
     ],
 )
 def test_what_does_not_fit(kind, shapes, options, text):

@@ -164,6 +164,7 @@ constexpr int64_t kOutputs = 1 << 17;           // of a tile
 constexpr int64_t kChunk = 176;                 // positions of a transposed piece of dy
 constexpr int64_t kPartial = int64_t(1) << 25;  // elements of all threads' partial weight gradients together
 constexpr int kMostRuns = 64;                   // of a panel
+constexpr int64_t kFewestPositions = 9;         // of an image: fewer fill no vectors, images side by side do
 
 int64_t align(int64_t elements) { return (elements + 63) / 64 * 64; }
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -527,7 +528,8 @@ class Panels {
 }  // namespace
 
 bool has_panels(const Geometry& g) {
-  return panel_kernels() != nullptr && g.spatial.size() <= 2 && !is_depthwise(g) && g.positions > 1 && g.batch > 0;
+  return panel_kernels() != nullptr && g.spatial.size() <= 2 && !is_depthwise(g) && g.positions >= kFewestPositions &&
+         g.batch > 0;
 }
 
 int64_t panel_scratch(const Geometry& g, int64_t threads) { return Panels(g, threads).scratch; }

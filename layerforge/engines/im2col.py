@@ -1,8 +1,10 @@
 """The engine that is always there: columns of patches, and one matrix product for a tile of them.
 
 y (M, P) = W (M, K) @ columns (K, P), where K = channels / group * kernel... and P are output positions; the gradients
-are the products dcolumns = W^T @ dy and dW = dy @ columns^T. csrc/cpu/convolution.cpp says how tiles and threads are
-chosen. K. Chellapilla, S. Puri, P. Simard: High performance convolutional neural networks, 2006.
+are the products dcolumns = W^T @ dy and dW = dy @ columns^T. Where the processor has vectors for it, float32 columns are
+written straight into the panels of our own products (csrc/cpu/panels.cpp, docs/decisions/011-panels.md); otherwise into
+memory, and BLAS multiplies (csrc/cpu/convolution.cpp). K. Chellapilla, S. Puri, P. Simard: High performance
+convolutional neural networks, 2006.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ FORWARD, DATA, WEIGHTS = range(3)
 
 
 class Im2col:
-    """Convolution on the CPU by im2col and OpenBLAS. One way of adding up: the same threads give the same bits."""
+    """Convolution on the CPU by im2col. One way of adding up: the same threads give the same bits."""
 
     name = "CAFFE"
 

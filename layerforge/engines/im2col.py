@@ -1,9 +1,9 @@
 """The engine that is always there: columns of patches, and one matrix product for a tile of them.
 
 y (M, P) = W (M, K) @ columns (K, P), where K = channels / group * kernel... and P are output positions; the gradients
-are the products dcolumns = W^T @ dy and dW = dy @ columns^T. Where the processor has vectors for it, float32 columns are
-written straight into the panels of our own products (csrc/cpu/panels.cpp, docs/decisions/011-panels.md); otherwise into
-memory, and BLAS multiplies (csrc/cpu/convolution.cpp). K. Chellapilla, S. Puri, P. Simard: High performance
+are the products dcolumns = W^T @ dy and dW = dy @ columns^T. Where the processor has vectors for it, columns of float32
+are written straight into the panels of our own products (csrc/cpu/panels.cpp, docs/decisions/011-panels.md); otherwise
+into memory, and BLAS multiplies (csrc/cpu/convolution.cpp). K. Chellapilla, S. Puri, P. Simard: High performance
 convolutional neural networks, 2006.
 """
 

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from queue import SimpleQueue
 
-EVERY = 64 << 20  # bytes after which a file is worth flushing
+EVERY = 16 << 20  # bytes after which a file is worth flushing: less is left for the end, which nobody works beside
 
 
 class Flusher:

@@ -5,8 +5,10 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from layerforge import _csrc
 from layerforge.data import leveldb_format as form
 from layerforge.data import leveldb_source, leveldb_writer, open_source
 from layerforge.data.leveldb_source import LevelDbSource
@@ -141,6 +143,13 @@ def test_the_checksum(data, crc):
     """RFC 3720, B.4."""
     turned = (crc >> 15 | crc << 17) & 0xFFFFFFFF
     assert form.checksum(data) == form.checksum(data[:5], data[5:]) == (turned + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
+@pytest.mark.parametrize("before", [0, 1, 2**32 - 1])
+def test_the_processor_s_checksum_is_the_table_s(count, before):
+    data = np.random.default_rng(count).bytes(count)
+    assert _csrc.crc32c(data, before) == _csrc.crc32c(data, before, instruction=False)
 
 
 @pytest.mark.parametrize("sizes", [[0], [10, 32768 - 7 - 10 - 7, 3], [32768 - 7 - 6, 5], [100000, 0, 70000], []])

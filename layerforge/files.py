@@ -115,3 +115,12 @@ def find(path: str, near: str | None) -> str | None:
         if os.path.exists(beside):
             return beside
     return None
+
+
+def missing(kind: str, path: str, near: str | None) -> str:
+    """Says that `find` found no such file, and whether one of that name lies beside the definition."""
+    message = f'there is no {kind} file "{path}"'
+    name = os.path.basename(path)
+    if near and os.path.exists(os.path.join(os.path.dirname(near), name)):
+        message += f', here or beside {near}; there is a "{name}" beside it: name that, or run where "{path}" is'
+    return message

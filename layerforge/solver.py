@@ -531,7 +531,7 @@ def net_definition(definition: schema.Definition, plan: NetPlan) -> schema.Defin
         path = files.find(name, definition.file)
         if path is None:
             place = definition.place(plan.field, *([] if plan.index is None else [plan.index]))
-            raise DefinitionError(f'there is no net file "{name}"', place)
+            raise DefinitionError(files.missing("net", name, definition.file), place)
         found = schema.read(path, "NetParameter")
     message = type(found.message)()
     message.CopyFrom(found.message)

@@ -140,7 +140,7 @@ def read_net(path: str) -> schema.Definition:
         if name:
             found = files.find(name, path)
             if found is None:
-                raise DefinitionError(f'there is no net file "{name}"', solver.place(field))
+                raise DefinitionError(files.missing("net", name, path), solver.place(field))
             return upgrade.net(schema.read(found, "NetParameter"))
     for field in ("net_param", "train_net_param"):
         if solver.message.HasField(field):

@@ -146,6 +146,11 @@ def test_the_net_within_a_solver(tmp_path, field):
     [
         ("base_lr: 1", "{folder}/s.prototxt: this solver names no net"),
         ('base_lr: 1\nnet: "none.prototxt"', '{folder}/s.prototxt:2:1: there is no net file "none.prototxt"'),
+        (
+            'net: "nets/s.prototxt"',
+            '{folder}/s.prototxt:1:1: there is no net file "nets/s.prototxt", here or beside {folder}/s.prototxt; '
+            'there is a "s.prototxt" beside it: name that, or run where "nets/s.prototxt" is',
+        ),
     ],
 )
 def test_a_solver_without_a_net(tmp_path, solver, text):

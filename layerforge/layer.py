@@ -19,6 +19,7 @@ import numpy as np
 from . import schema
 from .blob import Parameter, Shape, View
 from .errors import DefinitionError, LayerForgeError, Place, ShapeError, did_you_mean
+from .fusion import Step
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Layer:
     shares_diff: ClassVar[bool] = False  # bottom 0's diff is top 0's diff
     dynamic: ClassVar[bool] = False  # top shapes may differ from pass to pass: asked before each forward
     blocks: ClassVar[str] = ""  # blobs may lie in blocks of channels: "alike" in one order, or "each" in its own
+    absorbs_backward: ClassVar[bool] = False  # the steps that it absorbs need no backward pass of their own either
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
     Options: ClassVar[Any] = None
 
@@ -91,6 +93,9 @@ class Layer:
         self.stream = zlib.crc32(self.name.encode())
         self.step = 0
         self.block = (1, 1)  # of the bottoms and of the tops: see `layerforge.layout`
+        self.absorbed: tuple[
+            Step, ...
+        ] = ()  # the steps behind this layer that it computes too: see `layerforge.fusion`
         self.repeats = False  # this forward is the last one again, on the same bottoms: what counts passes must not
         field = options_field(type(self))
         self.options_name = field
@@ -139,6 +144,20 @@ class Layer:
 
     def left_blocks(self, name: str, block: int) -> None:
         """Is told that a blob's order became plain between forward and backward, and that of state ``name`` with it."""
+
+    def as_step(self) -> Step | None:
+        """What this layer does to each element by itself, where that is one of the steps of `layerforge.fusion`."""
+        return None
+
+    def absorbs(self, steps: Sequence[Step], learns: bool) -> int:
+        """How many of these steps, taken in place on top 0, this layer computes as well; `absorbed` will hold them.
+
+        ``learns``: backward follows, and whatever it needs must be kept.
+        """
+        return 0
+
+    def restore(self, bottom: Sequence[View]) -> None:
+        """Puts back what forward had overwritten of bottom 0."""
 
     def data_state(self) -> dict[str, Any]:
         """What a source must remember for an exact resume, as JSON values."""

@@ -40,7 +40,8 @@ class Net:
     ``weights`` is a caffemodel or HDF5 file, or several separated by commas. ``seed`` decides every random number.
     ``reuse`` lets blobs that are no longer needed pass their memory on, data in TEST, diffs in TRAIN; what you look at
     is there all the same (see `layerforge.storage`). ``share_with`` takes the parameters of another net, by layer
-    name, instead of making its own. With ``allocate=False`` the net only knows its shapes until it runs.
+    name, instead of making its own. ``fuse`` lets layers compute what follows them in place (`layerforge.fusion`). With
+    ``allocate=False`` the net only knows its shapes until it runs.
 
     pycaffe's old order of arguments, Net(file, weights, phase), works too.
     """
@@ -57,6 +58,7 @@ class Net:
         dtype: Any = np.float32,
         seed: int | None = None,
         reuse: bool = True,
+        fuse: bool = True,
         share_with: Net | None = None,
         allocate: bool = True,
     ):
@@ -82,6 +84,7 @@ class Net:
         self.arena = Parameters([node.layer for node in self.nodes], self.device, self.dtype)
         self.mirrors = Mirrors(self.device)
         self._reuse = reuse
+        self._fuse = fuse and self.device.is_host and self.dtype == np.float32
         self._storage: Storage | None = None
         self._stale = False
         self._before: dict[str, list[Callback]] = {"forward": [], "backward": []}
@@ -119,6 +122,7 @@ class Net:
             outputs=self.outputs,
             reuse_data=self._reuse and self.phase != TRAIN and not self.definition.message.force_backward,
             reuse_diff=self._reuse,
+            fuse=self._fuse and not self.debug_info,
             device=self.device,
             dtype=self.dtype,
         )
@@ -248,7 +252,7 @@ class Net:
                 continue
             for callback in before:
                 callback(i)
-            node.layer.backward(node.bottom, node.top)
+            node.backward(node.bottom, node.top)
             for callback in after:
                 callback(i)
         storage.end_backward()
@@ -411,6 +415,8 @@ class Net:
             self._after["backward"].remove(self._debug[1])
             self._debug = None
             return
+        if self._storage is not None:
+            self._storage.part()
         net = weakref.proxy(self)
         self._debug = (lambda i: debug_info.after_forward(net, i), lambda i: debug_info.after_backward(net, i))
         self._after["forward"].append(self._debug[0])
@@ -426,6 +432,11 @@ class Net:
         view = self.views[name]
         lasting = kind == "data" and name in self.inputs and not self.storage.is_overwritten(name)
         return self.mirrors.show((id(self), name, kind), lambda: getattr(view, kind), lasting=lasting)
+
+    @property
+    def fused(self) -> dict[str, str]:
+        """The layers that are computed by another in its own pass: name -> the other's name."""
+        return {other.layer.name: group.first.layer.name for group in self.storage.fused for other in group.others}
 
     @property
     def blobs(self) -> Blobs:

@@ -12,7 +12,7 @@ from .layer import Layer
 class Node:
     """A layer with the views it reads and writes, and what the net's loops do there."""
 
-    __slots__ = ("bottom", "dynamic", "forward", "layer", "loss_weights", "losses", "runs_backward", "top")
+    __slots__ = ("backward", "bottom", "dynamic", "forward", "layer", "loss_weights", "losses", "runs_backward", "top")
 
     def __init__(self, layer: Layer, bottom: tuple[View, ...], top: tuple[View, ...], loss_weights: Sequence[float]):
         self.layer = layer
@@ -23,6 +23,7 @@ class Node:
         self.dynamic = layer.dynamic
         self.runs_backward = False
         self.forward: Callable[[Any, Any], None] = layer.forward
+        self.backward: Callable[[Any, Any], None] = layer.backward
 
     def in_place(self) -> list[View]:
         """The tops that are bottoms too."""

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import engines, layout, memory
+from . import engines, fusion, layout, memory
 from .arena import Parameters
 from .blob import View
 from .node import Node, share_data, share_diffs
@@ -141,6 +141,7 @@ class Storage:
         outputs: Sequence[str],
         reuse_data: bool,
         reuse_diff: bool,
+        fuse: bool,
         device: Any,
         dtype: Any,
     ):
@@ -156,6 +157,9 @@ class Storage:
         self.data.reuse = reuse_data and not self._sources_change()
         self.diff.reuse = reuse_diff and not any(node.dynamic and node.bottom for node in nodes)
         self.with_diffs = False
+        self.fuse = fuse and not any(node.dynamic for node in nodes)
+        self.fused: list[fusion.Group] = []  # layers that compute those behind them
+        self._apart: set[str] = set()  # blobs whose layers stay apart, because somebody looked
         self.groups: list[set[str]] = []  # blobs that lie in blocks of channels
         self._engines_told = False
         self._seen: set[str] = set()  # blobs that must lie plain, because somebody looked
@@ -189,6 +193,7 @@ class Storage:
         """Plans for the shapes as they are, and takes the memory, or what is missing of it."""
         self._moment = {"data": None, "diff": None}
         self._lay_out()
+        self._join()
         self._log_engines()
         self._take_data()
         if self.with_diffs:
@@ -206,6 +211,32 @@ class Storage:
         for view in self.views.values():
             view.block = block if view.name in blocked else 1
         self._tell_layers()
+
+    def _join(self) -> None:
+        """Decides which layers compute others."""
+        for group in self.fused:
+            group.part()
+        roots = (self.data.roots, self.diff.roots)
+        self.fused = fusion.plan(self.nodes, roots, self._apart, self.data.reuse) if self.fuse else []
+        for group in self.fused:
+            group.join()
+
+    def part(self, name: str | None = None) -> None:
+        """Lets each layer compute what is its own, for good: those that make this blob, or all."""
+        parted = [group for group in self.fused if name in (None, group.blob)]
+        self.fused = [group for group in self.fused if name not in (None, group.blob)]
+        self.fuse = self.fuse and name is not None
+        self._apart |= {group.blob for group in parted}
+        self._part(parted)
+
+    def _part(self, groups: Sequence[fusion.Group]) -> None:
+        for group in groups:
+            group.part()
+        if groups:
+            self._take_state()
+        for group in groups:  # where memory was passed on, the pass will be repeated instead
+            if self._passes and group.first.runs_backward and not self.data.shared:
+                group.make_up()
 
     def _tell_layers(self) -> None:
         for node in self.nodes:
@@ -310,8 +341,12 @@ class Storage:
                 view.diff[...] = weight
 
     def _take_state(self) -> None:
+        absorbed = {id(node) for group in self.fused for node in group.others}
         for node in self.nodes:
             layer = node.layer
+            if id(node) in absorbed:
+                layer.state.clear()
+                continue
             for name, (shape, dtype) in layer.state_shapes(*layer.bottom_shapes).items():
                 old = layer.state.get(name)
                 if old is None or old.shape != tuple(shape):
@@ -347,6 +382,8 @@ class Storage:
 
     def begin_forward(self, whole: bool) -> None:
         """Is told of a forward pass before it runs, and whether it runs through all layers."""
+        if not whole:
+            self.part()
         self._passes += 1
         self._begin("data", whole)
 
@@ -358,11 +395,23 @@ class Storage:
     def begin_backward(self, whole: bool) -> None:
         """Is told of a backward pass before it runs. It reads what forward left: all of that is kept from now on."""
         self.need_diffs()
+        if not whole:
+            self.part()
         if self.data.reuse:
             self._keep_all("data")
+        if any(group.first.runs_backward and not group.learns for group in self.fused):
+            self._learn()
         self._begin("diff", whole)
         if self._refilled:
             self._weigh(self._refilled)
+
+    def _learn(self) -> None:
+        """Before the first backward pass after forward passes that kept nothing for it."""
+        kept_nothing = self.fused
+        self._join()
+        self._take_state()
+        for group in kept_nothing:
+            group.make_up()
 
     def end_backward(self) -> None:
         """Is told that it ended well."""
@@ -390,6 +439,8 @@ class Storage:
         """The array of a blob, which is the user's to read and write from now on."""
         plane = self.data if kind == "data" else self.diff
         root = plane.roots[name]
+        if kind == "data":
+            self.part(name)
         if root in plane.shared and self._moment[kind] is not None:
             self._keep_all(kind)
         elif root in plane.shared or root not in plane.own:
@@ -419,7 +470,8 @@ class Storage:
             plane.grow(root)
 
     def keep_all(self, kind: str) -> None:
-        """Gives every blob memory of its own, in plain order, with what the last pass left in it."""
+        """Gives every blob memory of its own, in plain order, by layers apart, with what the last pass left in it."""
+        self.part()
         self._keep_all(kind)
         self._lay_plain(list(self.groups))
 
@@ -465,7 +517,7 @@ class Storage:
         self._weigh(self._refilled)
         for node in reversed(self.nodes):
             if node.runs_backward:
-                node.layer.backward(node.bottom, node.top)
+                node.backward(node.bottom, node.top)
         self.parameters.diff[...] = diffs
 
     def bytes(self) -> dict[str, int]:

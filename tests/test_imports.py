@@ -16,6 +16,7 @@ FLOORS = [
         "blob",
         "datum",
         "engines",
+        "fusion",
         "forks",
         "kernel_source",
         "kernels",

@@ -96,7 +96,7 @@ struct Rows {
   }
 
   CLONES static void backward(int64_t begin, int64_t end, const T* x, Channels<T> of, const T* dy, const T* sum,
-                              const T* dot, T* dx, T slope, T number, int64_t groups, int64_t positions,
+                              const T* dot, T* dx, T* between, T slope, T number, int64_t groups, int64_t positions,
                               int64_t block) {
     const int64_t count = positions * block;
     Along<T> level, tilt;
@@ -110,19 +110,28 @@ struct Rows {
         tilt.value[k] = of.s.value[k] * of.s.value[k] * tilt.value[k] / number;
       }
       const T *row = x + r * count, *d = dy + r * count;
-      T* to = dx + r * count;
-      if (slope == 1) {
-#define BODY(e, k) \
-  to[e] = ((d[e] - level.value[k]) - (row[e] - of.m.value[k]) * tilt.value[k]) * of.s.value[k] * of.v.value[k];
+      T *to = dx + r * count, *also = between + r * count;
+#define DX(dz, e, k) \
+  (((dz) - level.value[k]) - (row[e] - of.m.value[k]) * tilt.value[k]) * of.s.value[k] * of.v.value[k]
+      if (between) {
+#define BODY(e, k)                                         \
+  const T dz = VALUE(row[e], k) > 0 ? d[e] : slope * d[e]; \
+  also[e] = dz * of.v.value[k];                            \
+  to[e] = DX(dz, e, k);
+        STRIPS(count, BODY);
+#undef BODY
+      } else if (slope == 1) {
+#define BODY(e, k) to[e] = DX(d[e], e, k);
         STRIPS(count, BODY);
 #undef BODY
       } else {
 #define BODY(e, k)                                         \
   const T dz = VALUE(row[e], k) > 0 ? d[e] : slope * d[e]; \
-  to[e] = ((dz - level.value[k]) - (row[e] - of.m.value[k]) * tilt.value[k]) * of.s.value[k] * of.v.value[k];
+  to[e] = DX(dz, e, k);
         STRIPS(count, BODY);
 #undef BODY
       }
+#undef DX
     }
   }
 #undef VALUE
@@ -186,8 +195,8 @@ void lane_products(index_t count, const T* x, const T* mean, const T* scale, con
 
 template <class T>
 void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
-                         const T* sum, const T* dot, T* dx, T slope, T number, index_t channels, index_t positions,
-                         index_t block) {
+                         const T* sum, const T* dot, T* dx, T* between, T slope, T number, index_t channels,
+                         index_t positions, index_t block) {
   if (count == 0) return;
   if (positions == 1)
     lines(count, channels, [=](int64_t e, int64_t c) {
@@ -195,11 +204,12 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
       const T t = ((x[e] - mean[c]) * scale[c]) * v + (b ? b[c] : T(0));
       const T dz = t > 0 ? dy[e] : slope * dy[e];
       const T level = sum ? sum[c] / number : T(0), tilt = dot ? scale[c] * scale[c] * dot[c] / number : T(0);
+      if (between) between[e] = dz * v;
       dx[e] = ((dz - level) - (x[e] - mean[c]) * tilt) * scale[c] * v;
     });
   else
     parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
-      Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, slope, number, channels / block,
+      Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, between, slope, number, channels / block,
                         positions, block);
     });
 }

@@ -54,15 +54,17 @@ KERNEL void lane_products(index_t i, const T* x, const T* mean, const T* scale, 
 }
 
 // dx = (dz - sum / number - (x - mean) * scale^2 * dot / number) * scale * w, with sum and dot those of all `number`
-// elements of the channel. With both null, mean and scale are constants: dx = dz * scale * w. dx may be dy.
+// elements of the channel. With both null, mean and scale are constants: dx = dz * scale * w. dx may be dy. between =
+// dz * w, the gradient of what is scaled, may be null or dy.
 template <class T>
 KERNEL void batch_norm_backward(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b,
-                                const T* dy, const T* sum, const T* dot, T* dx, T slope, T number, index_t channels,
-                                index_t positions, index_t block) {
+                                const T* dy, const T* sum, const T* dot, T* dx, T* between, T slope, T number,
+                                index_t channels, index_t positions, index_t block) {
   const index_t c = channel_of(i, channels, positions, block);
-  const T dz = normalised(x[i], c, mean, scale, w, b) > 0 ? dy[i] : slope * dy[i];
+  const T dz = normalised(x[i], c, mean, scale, w, b) > 0 ? dy[i] : slope * dy[i], weight = w ? w[c] : T(1);
   const T level = sum ? sum[c] / number : T(0), tilt = dot ? scale[c] * scale[c] * dot[c] / number : T(0);
-  dx[i] = ((dz - level) - (x[i] - mean[c]) * tilt) * scale[c] * (w ? w[c] : T(1));
+  if (between) between[i] = dz * weight;
+  dx[i] = ((dz - level) - (x[i] - mean[c]) * tilt) * scale[c] * weight;
 }
 
 // Channel i: dw += scale * dot and db += sum, the gradients of w and b, either of which may be null.

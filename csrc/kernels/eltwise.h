@@ -14,6 +14,13 @@ KERNEL void sum(index_t i, const T* a, const T* b, T* y, T ca, T cb) {
   y[i] = ca * a[i] + cb * b[i];
 }
 
+// y = rectify(ca * a + cb * b), rectify(t) = t where t > 0, else slope * t
+template <class T>
+KERNEL void rectified_sum(index_t i, const T* a, const T* b, T* y, T ca, T cb, T slope) {
+  const T t = ca * a[i] + cb * b[i];
+  y[i] = t > 0 ? t : slope * t;
+}
+
 // y = c * x
 template <class T>
 KERNEL void scale(index_t i, const T* x, T* y, T c) {

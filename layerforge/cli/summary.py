@@ -2,8 +2,8 @@
 
 No memory is taken and nothing runs, so any batch size can be asked for. Memory is that of a layer's tops in float32; a
 layer that works in place, or passes its bottom on, takes none. Multiply-adds are those of products; element-wise work
-is not counted. The last line has all memory that `layerforge train` (with SGD) or `test` takes for the net, but for the
-batches that sources make ahead.
+is not counted. What is "ReLU, in bn1" is computed by bn1 in its own pass. The last line has all memory that `layerforge
+train` (with SGD) or `test` takes for the net, but for the batches that sources make ahead.
 
 examples:
   layerforge summary nets/alexnet_deploy.prototxt --batch 1
@@ -79,7 +79,8 @@ def ledger() -> Any:
 
 def report(net: Net, training: bool) -> str:
     """The table and the totals."""
-    size = net.dtype.itemsize
+    taken = memory_line(net, training)
+    size, fused = net.dtype.itemsize, net.fused
     seen: set[int] = set()  # the blobs that are counted
     rows = []
     all_parameters = all_work = all_values = 0
@@ -97,7 +98,7 @@ def report(net: Net, training: bool) -> str:
         rows.append(
             [
                 layer.name,
-                layer.type,
+                type_of(layer, fused),
                 shapes,
                 f"{parameters:,}" if parameters else "",
                 scaled(work) if work else "",
@@ -119,8 +120,13 @@ def report(net: Net, training: bool) -> str:
     if batch > 1 and all_work:
         each = scaled(all_work / batch)
         lines.append(f"Multiply-adds forward: {scaled(all_work)} for a batch of {batch}, {each} for one of it.")
-    lines.append(memory_line(net, training))
+    lines.append(taken)
     return "\n".join(lines)
+
+
+def type_of(layer: Any, fused: dict[str, str]) -> str:
+    """A layer's type, and which other layer computes it in its own pass, if any."""
+    return f"{layer.type}, in {fused[layer.name]}" if layer.name in fused else layer.type
 
 
 def memory_line(net: Net, training: bool) -> str:

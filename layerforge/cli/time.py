@@ -1,7 +1,8 @@
 """Times every layer of a net, forward and backward.
 
 The table goes to stdout, Caffe's log lines to stderr where that is no terminal. GFLOP/s count a multiply-add of a
-layer's products as two operations; backward does the work of forward once for each gradient that is needed.
+layer's products as two operations; backward does the work of forward once for each gradient that is needed. What is
+"ReLU, in bn1" is computed by bn1 in its own pass, and counted there.
 
 examples:
   layerforge time --model nets/alexnet_train_val.prototxt --iterations 10
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..logs import FOR_PARSERS
 from . import flags, machine
+from .summary import type_of
 from .table import table
 
 log = logging.getLogger("layerforge.cli")
@@ -123,13 +125,13 @@ def report(net: Any, forward: list[float], backward: list[float], iterations: in
     """The table: milliseconds per pass, share of the time, GFLOP/s."""
     whole = (sum(forward) + sum(backward)) / iterations
     rows = []
-    all_work = [0.0, 0.0]
+    all_work, fused = [0.0, 0.0], net.fused
     for node, ahead, back in zip(net.nodes, forward, backward, strict=True):
         ahead, back = ahead / iterations, back / iterations
         work = work_of(node)
         all_work = [have + more for have, more in zip(all_work, work, strict=True)]
         share = f"{(ahead + back) / whole:.1%}" if whole else ""
-        cells = [node.layer.name, node.layer.type, f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}" if back else ""]
+        cells = [node.layer.name, type_of(node.layer, fused), f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}" if back else ""]
         rows.append([*cells, share, rate(work[0], ahead), rate(work[1], back)])
     ahead, back = sum(forward) / iterations, sum(backward) / iterations
     foot = ["all", "", f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}", "", rate(all_work[0], ahead), rate(all_work[1], back)]

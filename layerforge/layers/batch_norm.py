@@ -3,6 +3,7 @@
 import logging
 
 from ..errors import DefinitionError
+from ..fusion import Affine, Rectify, affine_of, leading, slope_of
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
 from ._kept import kept, kept_shapes
@@ -37,6 +38,7 @@ class BatchNorm(Layer):
 
     in_place = True
     blocks = "alike"
+    absorbs_backward = True
     own_learning = False
 
     def setup(self, x):
@@ -73,13 +75,20 @@ class BatchNorm(Layer):
 
     def state_shapes(self, x):
         each = (self.params["mean"].shape, self.dtype)
-        if self.running:
+        if self.running and not self.absorbed:
             return {"mean": each, "scale": each}
         return {"mean": each, "scale": each, "square": each, "sum": each, "dot": each, **kept_shapes(self, x)}
 
+    def absorbs(self, steps, learns):
+        return leading(steps, Affine, Rectify)
+
+    def restore(self, bottom):
+        if "x" in self.state:
+            bottom[0].data[...] = self.state["x"]
+
     def scratch_size(self, x):
         items, channels, _ = self.layout(x)
-        return 0 if self.running else 2 * items * channels
+        return 2 * items * channels
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
@@ -91,7 +100,9 @@ class BatchNorm(Layer):
             self.read_running(mean, scale)
         else:
             self.measure(x, mean, scale)
-        K.batch_norm_forward(x.data, mean, scale, None, None, y.data, self.state.get("x"), 1, *numbers, x.block)
+        (w, b), slope = affine_of(self.absorbed), slope_of(self.absorbed)
+        affine = (w.data if w else None, b.data if b else None)
+        K.batch_norm_forward(x.data, mean, scale, *affine, y.data, self.state.get("x"), slope, *numbers, x.block)
 
     def measure(self, x, mean, scale):
         """The batch's statistics, counted among the running ones."""
@@ -126,12 +137,17 @@ class BatchNorm(Layer):
         items, *numbers = self.layout(x.shape)
         channels, positions = numbers
         rows, number = items * channels, items * positions
-        values, given = kept(self, x), (self.state["mean"], self.state["scale"], None, None, y.diff)
-        total = dot = None
-        if not self.running:
-            total, dot = self.state["sum"], self.state["dot"]
+        (w, b), slope = affine_of(self.absorbed), slope_of(self.absorbed)
+        mean, scale, total, dot = (self.state.get(name) for name in ("mean", "scale", "sum", "dot"))
+        given = (kept(self, x), mean, scale, w.data if w else None, b.data if b else None, y.diff)
+        if total is not None:
             sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
-            K.lane_products(values, *given, sums, dots, 1, *numbers, x.block)
+            K.lane_products(*given, sums, dots, slope, *numbers, x.block)
             B.sum_columns(sums, total, items, channels, False)
             B.sum_columns(dots, dot, items, channels, False)
-        K.batch_norm_backward(values, *given, total, dot, x.diff, 1, number, *numbers, x.block)
+            dw, db = (p.diff if p and p.needs_diff else None for p in (w, b))
+            K.learn_scale(scale, total, dot, dw, db, count=channels)
+        if self.running:
+            total = dot = None
+        between = y.diff if self.absorbed and y is not x else None  # what the scale would have left there
+        K.batch_norm_backward(*given, total, dot, x.diff, between, slope, number, *numbers, x.block)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..errors import DefinitionError
+from ..fusion import Rectify, leading, slope_of
 from ..kernels import Kernels
 from ..layer import Layer
 
@@ -43,6 +44,9 @@ class Eltwise(Layer):
             self.require(shape == bottom_shapes[0], message, "bottom", i)
         return [bottom_shapes[0]]
 
+    def absorbs(self, steps, learns):
+        return leading(steps, Rectify) if self.operation == "SUM" else 0
+
     def state_shapes(self, *bottom_shapes):
         return {"winner": (bottom_shapes[0], np.int32)} if self.operation == "MAX" else {}
 
@@ -50,10 +54,7 @@ class Eltwise(Layer):
         (y,) = top
         first, second, *others = (x.data for x in bottom)
         if self.operation == "SUM":
-            c0, c1, *coefficients = self.coefficients
-            K.sum(first, second, y.data, c0, c1)
-            for x, c in zip(others, coefficients, strict=True):
-                K.sum(y.data, x, y.data, 1, c)
+            self.add([x.data for x in bottom], y.data)
         elif self.operation == "PROD":
             K.product(first, second, y.data)
             for x in others:
@@ -63,6 +64,16 @@ class Eltwise(Layer):
             K.larger(first, second, y.data, winner)
             for k, x in enumerate(others, start=2):
                 K.larger_still(x, y.data, winner, k)
+
+    def add(self, values, y):
+        (c0, *coefficients), (so_far, *values) = self.coefficients, values
+        for x, c in zip(values[:-1], coefficients, strict=False):
+            K.sum(so_far, x, y, c0, c)
+            so_far, c0 = y, 1
+        if self.absorbed:
+            K.rectified_sum(so_far, values[-1], y, c0, coefficients[-1], slope_of(self.absorbed))
+        else:
+            K.sum(so_far, values[-1], y, c0, coefficients[-1])
 
     def backward(self, bottom, top):
         (y,) = top

@@ -1,5 +1,6 @@
 """ReLU."""
 
+from ..fusion import Rectify
 from ..kernels import Kernels
 from ..layer import Layer
 
@@ -15,6 +16,10 @@ class ReLU(Layer):
 
     in_place = True
     blocks = "alike"
+
+    def as_step(self):
+        slope = self.options.negative_slope
+        return Rectify(slope) if slope >= 0 else None
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top

@@ -1,6 +1,7 @@
 """Scale."""
 
 from .. import schema
+from ..fusion import Affine
 from ..kernels import Kernels
 from ..layer import Layer
 from ._broadcast import check_second, learnt_shape, meeting, meets_channels
@@ -44,6 +45,12 @@ class Scale(Layer):
         """Where w belongs to channels, one by one; a small bottom has no blocks."""
         x, w = self.bottom_shapes[0], self.params["scale"].shape if "scale" in self.params else self.bottom_shapes[1]
         return meets_channels(self, x, w)
+
+    def as_step(self):
+        w = self.params.get("scale")
+        if w is None or len(w.shape) != 1 or not meets_channels(self, self.bottom_shapes[0], w.shape):
+            return None
+        return Affine(w, self.params.get("bias"))
 
     def state_shapes(self, x, w=None):
         return kept_shapes(self, x)

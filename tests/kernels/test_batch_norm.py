@@ -46,8 +46,13 @@ def test_tuned_equals_portable(dtype, tolerance, items, channels, positions, blo
         exact = [
             ("batch_norm_forward", [x], lambda y, given=given: (*given, y, None, slope, *of)),
             ("batch_norm_forward", [x, x], lambda y, kept, given=given: (*given, y, kept, slope, *of)),
-            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, total, dot, dx, slope, 12, *of)),
-            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, None, None, dx, slope, 12, *of)),
+            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, total, dot, dx, None, slope, 12, *of)),
+            (
+                "batch_norm_backward",
+                [x, x],
+                lambda dx, dt, given=given: (*given, dy, total, dot, dx, dt, slope, 12, *of),
+            ),
+            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, None, None, dx, None, slope, 12, *of)),
         ]
         for name, outputs, arguments in exact:
             for tuned, portable in both(name, outputs, arguments):

@@ -1,0 +1,303 @@
+"""Layers that compute what follows them: who does, that nobody can tell, and how they are parted."""
+
+import numpy as np
+import pytest
+
+import layerforge as lf
+from layerforge import schema
+from layerforge.fusion import Affine, Normalise, Rectify, leading
+from layerforge.layer import registry
+from layerforge.layers.relu import ReLU
+
+START = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 3 dim: 16 dim: 9 dim: 7 } } }
+"""
+SCALE = """scale_param {
+    bias_term: true filler { type: "gaussian" mean: 1 std: 0.3 } bias_filler { type: "gaussian" std: 1 }
+}"""
+
+
+def random_net(seed):
+    """A chain of what may be fused and of what may not, some of it in place, with side branches."""
+    rng = np.random.default_rng(seed)
+    text, blob, number = START, "data", 0
+
+    def add(kind, top=None, bottoms=None, options=""):
+        nonlocal text, blob, number
+        number += 1
+        top = top or f"b{number}"
+        given = " ".join(f'bottom: "{name}"' for name in bottoms or [blob])
+        text += f'layer {{ name: "{kind.lower()}{number}" type: "{kind}" {given} top: "{top}" {options} }}\n'
+        blob = top
+
+    def convolve():
+        taps = rng.choice([1, 3])
+        bias = rng.choice(["true", "false"])
+        engine = rng.choice(["", "engine: CAFFE"])
+        add(
+            "Convolution",
+            options=f"convolution_param {{ num_output: 16 kernel_size: {taps} pad: {taps // 2} bias_term: {bias}"
+            f" {engine} weight_filler {{ type: 'msra' }} }}",
+        )
+
+    def normalise():
+        options = ["", "batch_norm_param { use_global_stats: true }", "batch_norm_param { use_global_stats: false }"]
+        add("BatchNorm", rng.choice([None, blob]), options=rng.choice(options))
+
+    def follow():
+        if rng.random() < 0.8:
+            add("Scale", rng.choice([None, blob], p=[0.2, 0.8]), options=rng.choice([SCALE, ""]))
+        if rng.random() < 0.7:
+            slope = rng.choice(["", "relu_param { negative_slope: 0.1 }"])
+            add("ReLU", rng.choice([None, blob], p=[0.2, 0.8]), options=slope)
+
+    convolve()
+    for _ in range(4):
+        before = blob
+        convolve()
+        if rng.random() < 0.7:
+            normalise()
+        follow()
+        if rng.random() < 0.5:
+            others = [blob, before] + ([before] if rng.random() < 0.3 else [])
+            coefficients = rng.choice(["", "coeff: 2 coeff: -0.5" + " coeff: 1.5" * (len(others) - 2)])
+            add("Eltwise", bottoms=others, options=f"eltwise_param {{ {coefficients} }}")
+            follow()
+    add("InnerProduct", "end", options="inner_product_param { num_output: 4 weight_filler { type: 'xavier' } }")
+    add("Reduction", "loss", options="reduction_param { operation: SUMSQ } loss_weight: 0.5")
+    return text + "force_backward: true"
+
+
+def make(text, phase=lf.TRAIN, **options):
+    net = lf.Net(schema.parse(text, "NetParameter"), phase, seed=3, **options)
+    rng = np.random.default_rng(1)
+    net.blobs["data"].data[...] = rng.standard_normal(net.blobs["data"].shape)
+    for name, parameters in net.params.items():
+        if name.startswith("batchnorm"):
+            for parameter, (low, high) in zip(parameters, ((-1, 1), (0.5, 2), (1, 1)), strict=True):
+                parameter.data[...] = rng.uniform(low, high, parameter.shape)
+    return net
+
+
+def everything(net):
+    found = {f"{name} data": np.array(net.blobs[name].data) for name in net.blobs}
+    found |= {f"{name} diff": np.array(net.blobs[name].diff) for name in net.blobs}
+    for name, parameters in net.params.items():
+        for i, parameter in enumerate(parameters):
+            found |= {f"{name} {i}": np.array(parameter.data), f"{name} {i} diff": np.array(parameter.diff)}
+    return found
+
+
+def assert_same(found, expected, tolerance=1e-4):
+    assert list(found) == list(expected)
+    size = max(np.abs(values).max() for key, values in expected.items() if key.endswith("diff"))
+    for key, values in expected.items():
+        level = size if key.endswith("diff") else np.abs(values).max()
+        np.testing.assert_allclose(found[key], values, rtol=tolerance, atol=tolerance * level, err_msg=key)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
+@pytest.mark.parametrize("reuse", [True, False])
+def test_random_nets(seed, phase, reuse):
+    text = random_net(seed)
+    if phase == lf.TEST and reuse:
+        text = text.replace("force_backward: true", "")
+    apart, net = make(text, phase, fuse=False, reuse=reuse), make(text, phase, reuse=reuse)
+    assert not apart.fused and net.fused
+    for _ in range(2):
+        for each in (apart, net):
+            each.clear_param_diffs()
+            each.run_forward()
+            if phase == lf.TRAIN or not reuse:
+                each.run_backward()
+    assert net.fused
+    assert_same(everything(net), everything(apart))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
+def test_backward_after_looking(seed, phase):
+    """What each layer keeps for backward is made up for, also where forward passes kept nothing."""
+    text = random_net(seed)
+    if phase == lf.TEST:
+        text = text.replace("force_backward: true", "")
+    nets = [make(text, phase, fuse=False), make(text, phase), make(text, phase), make(text, phase)]
+    for i, net in enumerate(nets):
+        net.run_forward()
+        if i == 1:
+            for name in list(net.blobs)[::2]:
+                net.blobs[name].data  # noqa: B018
+        elif i == 2:
+            net.before_backward(lambda layer: None)  # it might look
+        net.clear_param_diffs()
+        if i == 3:  # a part
+            net.run_backward(len(net.nodes) - 1, 5)
+            net.run_backward(4, 0)
+        else:
+            net.run_backward()
+    expected = everything(nets[0])
+    assert not nets[2].fused and not nets[3].fused
+    for net in nets[1:]:
+        assert_same(everything(net), expected)
+
+
+RESIDUAL = (
+    START
+    + """
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 16 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+        convolution_param { num_output: 16 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } } }
+layer { name: "batchnorm2" type: "BatchNorm" bottom: "conv2" top: "conv2" }
+layer { name: "scale2" type: "Scale" bottom: "conv2" top: "conv2" scale_param { bias_term: true } }
+layer { name: "sum" type: "Eltwise" bottom: "conv1" bottom: "conv2" top: "sum" }
+layer { name: "relu2" type: "ReLU" bottom: "sum" top: "sum" }
+layer { name: "batchnorm3" type: "BatchNorm" bottom: "sum" top: "bn3" }
+layer { name: "scale3" type: "Scale" bottom: "bn3" top: "bn3" }
+layer { name: "relu3" type: "ReLU" bottom: "bn3" top: "bn3" }
+layer { name: "loss" type: "Reduction" bottom: "bn3" top: "loss" loss_weight: 1
+        reduction_param { operation: SUMSQ } }
+"""
+)
+
+
+def test_who_is_fused():
+    net = make(RESIDUAL)
+    assert net.fused == {
+        "scale2": "batchnorm2",
+        "relu2": "sum",
+        "scale3": "batchnorm3",
+        "relu3": "batchnorm3",
+    }
+    assert "x" not in net.layer_dict["scale2"].state  # one copy is enough
+    net = make(RESIDUAL, lf.TEST)
+    assert net.fused == {
+        "scale2": "batchnorm2",
+        "relu2": "sum",
+        "scale3": "batchnorm3",
+        "relu3": "batchnorm3",
+    }
+    assert make(RESIDUAL, dtype=np.float64).fused == {}
+
+
+def test_looking_parts():
+    net = make(RESIDUAL)
+    net.run_forward()
+    assert "scale2" in net.fused
+    net.blobs["conv2"].data  # noqa: B018
+    assert "scale2" not in net.fused and "relu2" in net.fused
+    net.forward(start="sum")
+    assert net.fused == {}
+
+
+def test_a_part_of_the_net():
+    """Partial passes see and leave what they do with every layer on its own."""
+    found = []
+    for fuse in (True, False):
+        net = make(RESIDUAL, fuse=fuse)
+        net.forward_backward()
+        net.forward(end="batchnorm2")
+        halfway = np.array(net.blobs["conv2"].data)
+        net.forward(start="scale2")
+        net.clear_param_diffs()
+        net.backward(end="scale2")
+        found.append(everything(net) | {"halfway": halfway})
+    assert_same(found[0], found[1])
+
+
+def test_callbacks_and_debug_info_see_each_layer(caplog):
+    seen = []
+    for fuse in (True, False):
+        net = make(RESIDUAL, fuse=fuse)
+        net.run_forward()
+        values = []
+        net.after_forward(lambda i, net=net, values=values: values.append(np.array(net.nodes[i].top[0].data)))
+        net.run_forward()
+        seen.append(values)
+    for a, b in zip(*seen, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    lines = []
+    for fuse in (True, False):
+        net = make(RESIDUAL, fuse=fuse)
+        caplog.clear()
+        with caplog.at_level("INFO", "layerforge.net"):
+            net.debug_info = True
+            net.forward_backward()
+        lines.append([message.rsplit(":", 1)[0] for message in caplog.messages])
+        assert net.fused == {}
+    assert lines[0] == lines[1]
+
+
+def test_written_values_are_read():
+    """An array once given stays the blob's: the rectifier's gradient follows what is written there."""
+    found = []
+    for fuse in (True, False):
+        net = make(RESIDUAL, fuse=fuse)
+        net.run_forward()
+        net.blobs["bn3"].data[:, ::2] = 0
+        net.clear_param_diffs()
+        net.run_backward()
+        found.append(everything(net))
+    assert_same(found[0], found[1])
+
+
+def test_weights_that_change_are_followed():
+    net, apart = make(RESIDUAL, lf.TEST), make(RESIDUAL, lf.TEST, fuse=False)
+    for each in (net, apart):
+        each.run_forward()
+        each.params["conv2"][0].data[...] *= 2
+        each.params["scale2"][1].data[...] += 1
+        each.params["batchnorm2"][0].data[...] += 1
+    for each in (net, apart):
+        loss = each.run_forward()
+    assert np.isclose(loss, net.run_forward(), rtol=1e-5) and net.fused
+
+
+def test_bits_repeat():
+    found = []
+    for _ in range(2):
+        net = make(RESIDUAL)
+        net.forward_backward()
+        found.append(everything(net))
+    for key, values in found[0].items():
+        np.testing.assert_array_equal(found[1][key], values, key)
+
+
+def test_a_new_shape():
+    found = []
+    for fuse in (True, False):
+        net = make(RESIDUAL, fuse=fuse)
+        net.forward_backward()
+        net.blobs["data"].reshape(2, 16, 6, 6)
+        net.blobs["data"].data[...] = np.random.default_rng(4).standard_normal((2, 16, 6, 6))
+        net.clear_param_diffs()
+        net.forward_backward()
+        found.append(everything(net))
+    assert_same(found[0], found[1])
+
+
+def test_a_class_that_changes_the_pass_is_not_fused():
+    """What ReLU says of itself is not true of this one."""
+    before = dict(registry)
+    try:
+
+        class Negative(ReLU):
+            type = "ReLU"
+            Options = "relu_param"
+
+            def forward(self, bottom, top):
+                top[0].data[...] = -bottom[0].data
+
+        assert make(RESIDUAL).fused == {"scale2": "batchnorm2", "scale3": "batchnorm3"}
+    finally:
+        registry.clear()
+        registry.update(before)
+
+
+def test_leading():
+    affine, rectify = Affine(None, None), Rectify(0.0)
+    assert leading([affine, rectify, rectify], Affine, Rectify) == 2
+    assert leading([rectify, affine], Affine, Rectify) == 1
+    assert leading([Normalise(None), affine], Affine) == 0

@@ -231,12 +231,13 @@ class Panels {
     workers = std::max(threads, shares * gradient_splits);
     scratch = each * workers + std::max(packed, partial * shares);
 
-    offsets.resize(g.K);
-    for (int64_t k = 0; k < g.K; ++k) {
-      const int64_t tap = k % g.taps, row = tap / kernel_w * dilation_h, column = tap % kernel_w * dilation_w;
-      const int64_t along = straight ? column : column % stride_w * phase + column / stride_w;
-      offsets[k] = k / g.taps * channel_pitch + row * row_pitch + along;
-    }
+    offsets.reserve(g.K);
+    for (int64_t c = 0; c < g.group_channels; ++c)
+      for (int64_t row = 0; row < kernel_h; ++row)
+        for (int64_t i = 0, column = 0; i < kernel_w; ++i, column += dilation_w) {
+          const int64_t along = straight ? column : column % stride_w * phase + column / stride_w;
+          offsets.push_back(c * channel_pitch + row * dilation_h * row_pitch + along);
+        }
   }
 
   int64_t scratch;

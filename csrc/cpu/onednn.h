@@ -5,6 +5,7 @@
 // failure.
 #pragma once
 #include <oneapi/dnnl/dnnl.h>
+#include <pybind11/pybind11.h>
 
 #include <initializer_list>
 #include <memory>
@@ -42,6 +43,7 @@ namespace onednn {
   _(dnnl_primitive_create)                                   \
   _(dnnl_primitive_execute)                                  \
   _(dnnl_primitive_destroy)                                  \
+  _(dnnl_sgemm)                                              \
   _(dnnl_version)
 
 struct Library {
@@ -137,5 +139,8 @@ class Task {
 
   std::vector<Connection> connections;
 };
+
+// onednn_gemm.cpp
+void define_gemm(pybind11::module_& m);
 
 }  // namespace onednn

@@ -152,6 +152,7 @@ int preferred_block() {
 
 void define_onednn(py::module_& m) {
   m.def("onednn_load", &onednn::load, py::arg("path"), "Opens oneDNN's library, once.");
+  onednn::define_gemm(m);
   m.def("onednn_block", &onednn::preferred_block, "The channels that oneDNN likes to have side by side.");
   py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
       .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, bool, int>(), py::arg("numbers"),

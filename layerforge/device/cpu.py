@@ -38,8 +38,13 @@ class Cpu(Device):
         alpha: float = 1.0,
         beta: float = 0.0,
     ) -> None:
-        check_gemm(lambda value: isinstance(value, np.ndarray), _describe, a, b, out, transpose_a, transpose_b)
+        self.check_gemm(a, b, out, transpose_a, transpose_b)
         _csrc.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+
+    @staticmethod
+    def check_gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, transpose_a: bool, transpose_b: bool) -> None:
+        """Raises KernelError unless three matrices fit each other as `gemm` says."""
+        check_gemm(lambda value: isinstance(value, np.ndarray), _describe, a, b, out, transpose_a, transpose_b)
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
         return array

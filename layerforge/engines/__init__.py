@@ -1,9 +1,11 @@
-"""Engines: ways to compute a convolution, behind one small interface, chosen by ``engine:`` as in Caffe.
+"""Engines: ways to compute a convolution or a fully connected layer, chosen by ``engine:`` as in Caffe.
 
 An engine has four functions. ``scratch(geometry)`` is the number of elements of scratch memory that the others need
 with the present number of threads. ``forward`` overwrites y, ``backward_data`` overwrites dx, ``backward_weights`` adds
 to dw and db. A deconvolution is the same engine with its directions exchanged: its forward is ``backward_data``.
 ``supports(geometry, dtype)`` says whether it computes such a convolution, and well.
+
+What computes the products of a fully connected layer is in `layerforge.engines.products`.
 
 >>> geometry = Geometry(batch=1, channels=3, num_output=8, group=1, spatial=(5, 5), kernel=(3, 3), stride=(2, 2),
 ...                     pad=(1, 1), dilation=(1, 1), output=(3, 3))
@@ -25,14 +27,22 @@ from .columns import Columns
 from .geometry import Geometry, output_shape
 from .im2col import Im2col
 from .onednn import OneDnn
+from .products import OneDnnProducts, Products
 
-__all__ = ["Geometry", "Im2col", "OneDnn", "convolution", "output_shape"]
+__all__ = ["Geometry", "Im2col", "OneDnn", "OneDnnProducts", "Products", "convolution", "output_shape", "products"]
 
 #: The engines of each device, the best first. The last one supports everything.
 ENGINES: dict[str, tuple[Any, ...]] = {
     "cpu": (OneDnn(), Im2col()),
     "gpu": (Columns(4 << 20),),  # 16 MiB of float32
     "emulated": (Columns(1 << 12),),
+}
+
+#: The same for fully connected layers.
+PRODUCTS: dict[str, tuple[Products, ...]] = {
+    "cpu": (OneDnnProducts(), Products()),
+    "gpu": (Products(),),
+    "emulated": (Products(),),
 }
 
 #: What may be written: Caffe's engines, and those of Intel's and NVIDIA's forks. CAFFE is im2col; the others mean the
@@ -48,12 +58,23 @@ def convolution(
 
     ``block``: x and y lie in blocks of so many channels, see `layerforge.layout`. None where no engine takes them so.
     """
-    if name not in NAMES:
-        raise DefinitionError(f'no engine "{name}"; there are: {", ".join(NAMES)}.{did_you_mean(name, NAMES)}')
-    engines = [engine for engine in ENGINES[device.partition(":")[0]] if name != "CAFFE" or engine.name == name]
+    engines = _named(ENGINES, device, name)
     if block != (1, 1):
         engines = [OneDnn(block) for engine in engines if isinstance(engine, OneDnn)]
     return next((engine for engine in engines if engine.supports(geometry, dtype)), None)
+
+
+@functools.lru_cache(maxsize=64)
+def products(device: str, name: str, dtype: Any = np.float32) -> Products:
+    """The engine for a fully connected layer on the device of that name."""
+    return next(engine for engine in _named(PRODUCTS, device, name) if engine.supports(dtype))
+
+
+def _named(engines: dict[str, tuple[Any, ...]], device: str, name: str) -> list[Any]:
+    """Those of a device that ``name`` means, one of `NAMES`."""
+    if name not in NAMES:
+        raise DefinitionError(f'no engine "{name}"; there are: {", ".join(NAMES)}.{did_you_mean(name, NAMES)}')
+    return [engine for engine in engines[device.partition(":")[0]] if name != "CAFFE" or engine.name == name]
 
 
 def block(device: str, dtype: Any) -> int:

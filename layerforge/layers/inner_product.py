@@ -1,5 +1,6 @@
 """InnerProduct."""
 
+from .. import engines
 from ..errors import DefinitionError
 from ..kernels import Kernels
 from ..layer import Layer, count
@@ -13,7 +14,7 @@ class InnerProduct(Layer):
     Bottom x: (batch..., rest...), split before ``axis`` (default 1; negative counts from the back): everything from
     there on is one vector of K values. Top y: (batch..., num_output). Weights W (num_output, K), or (K, num_output)
     with ``transpose: true``; bias b (num_output,) unless ``bias_term: false``. dW += dy^T x, db += the sum of dy over
-    the batch, dx = dy W. An empty batch is allowed.
+    the batch, dx = dy W. An empty batch is allowed. ``engine`` chooses how to compute it.
 
     Raises DefinitionError for a missing num_output; ShapeError for an axis that x does not have, and for a number of
     values that is not that the weights were made for.
@@ -46,26 +47,31 @@ class InnerProduct(Layer):
     def flops(self, bottom_shapes, top_shapes):
         return self.values * count(top_shapes[0])
 
+    @property
+    def engine(self):
+        """What computes it."""
+        name = type(self.options).Engine.Name(self.options.engine)
+        return engines.products(self.device.name, name, self.dtype)
+
+    def scratch_size(self, x):
+        return self.engine.scratch(count(x) // self.values if self.values else 0, self.options.num_output)
+
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
         w, b = self.params["weight"], self.params.get("bias")
         out = y.data.reshape(-1, self.options.num_output)
         rows = x.data.reshape(len(out), self.values)
-        self.device.gemm(rows, w.data, out, transpose_b=not self.options.transpose)  # (M, K) @ (K, N)
-        if b:
-            K.shift(out, b.data, out, b.count, 1)
+        self.engine.forward(rows, w.data, b.data if b else None, out, self.options.transpose)
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
         w, b = self.params["weight"], self.params.get("bias")
         dy = y.diff.reshape(-1, self.options.num_output)
-        rows = x.data.reshape(len(dy), self.values)
-        if w.needs_diff and self.options.transpose:
-            self.device.gemm(rows, dy, w.diff, transpose_a=True, beta=1.0)  # (K, M) @ (M, N)
-        elif w.needs_diff:
-            self.device.gemm(dy, rows, w.diff, transpose_a=True, beta=1.0)  # (N, M) @ (M, K)
+        if w.needs_diff:
+            rows = x.data.reshape(len(dy), self.values)
+            self.engine.backward_weights(rows, dy, w.diff, self.options.transpose, self.scratch)
         if b and b.needs_diff:
             K.sum_columns(dy, b.diff, len(dy), b.count, True)
         if x.needs_diff:
             dx = x.diff.reshape(len(dy), self.values)
-            self.device.gemm(dy, w.data, dx, transpose_b=self.options.transpose)  # (M, N) @ (N, K)
+            self.engine.backward_data(dy, w.data, dx, self.options.transpose)

@@ -1,0 +1,100 @@
+"""The products of a fully connected layer: y = x W^T + b, dW += dy^T x, dx = dy W.
+
+x (M, K), y (M, N), and weights W (N, K), or (K, N) where ``transposed``. Two engines: BLAS, which is always there, and
+the one for x86-64. That takes oneDNN, and with AVX-512 kernels of our own where a large matrix is used only once, which
+no copy into panels pays for: csrc/cpu/products_avx512.h. The figures are in docs/decisions/012-products.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import device as devices
+from ..device.cpu import cpu
+from ..errors import KernelError
+from ..kernels import Kernels
+from ..native import _csrc
+from . import onednn
+
+K = Kernels("broadcast.h")
+
+
+class Products:
+    """By the device's BLAS, in float32 and float64."""
+
+    name = "CAFFE"
+
+    def supports(self, dtype: Any) -> bool:
+        return True
+
+    def scratch(self, batch: int, outputs: int) -> int:
+        """Elements of scratch for `backward_weights`."""
+        return 0
+
+    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool) -> None:
+        """y = x W^T + b; ``b`` may be None."""
+        self._gemm(x, w, y, False, not transposed)  # (M, K) @ (K, N)
+        if b is not None:
+            K.shift(y, b, y, b.size, 1)
+
+    def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any) -> None:
+        """dW += dy^T x, the gradient of the weights."""
+        first, second = (x, dy) if transposed else (dy, x)
+        self._gemm(first, second, dw, True, False, 1.0)  # (N, M) @ (M, K)
+
+    def backward_data(self, dy: Any, w: Any, dx: Any, transposed: bool) -> None:
+        """dx = dy W, the gradient of the input, overwritten."""
+        self._gemm(dy, w, dx, False, transposed)  # (M, N) @ (N, K)
+
+    def _gemm(self, a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, beta: float = 0.0) -> None:
+        devices.of(out).gemm(a, b, out, transpose_a, transpose_b, beta=beta)
+
+
+class OneDnnProducts(Products):
+    """By oneDNN and our own kernels, on the CPU in float32. Sums do not depend on who else runs."""
+
+    name = "MKLDNN"
+
+    def __init__(self, own: bool = True):
+        """``own=False``: without our own kernels."""
+        self.own = own and hasattr(_csrc, "product_forward")
+
+    def supports(self, dtype: Any) -> bool:
+        return dtype == np.float32 and onednn.available()
+
+    def scratch(self, batch: int, outputs: int) -> int:
+        return min(batch, TOGETHER) * (outputs + PANEL) if self.own else 0
+
+    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool) -> None:
+        if not self.own or transposed or len(x) < FEW or not x.size:
+            super().forward(x, w, b, y, transposed)
+            return
+        cpu.check_gemm(x, w, y, False, True)
+        _csrc.product_forward(x, w, b, y)
+
+    def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any) -> None:
+        if not self.own or transposed or not x.size:
+            super().backward_weights(x, dy, dw, transposed, scratch)
+            return
+        cpu.check_gemm(dy, x, dw, True, False)
+        least = self.scratch(len(x), dy.shape[1])
+        if scratch.size < least:
+            raise KernelError(f"backward_weights: scratch must have {least} elements, not {scratch.size}")
+        _csrc.product_backward_weights(x, dy, dw, scratch)
+
+    def _gemm(self, a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, beta: float = 0.0) -> None:
+        cpu.check_gemm(a, b, out, transpose_a, transpose_b)
+        if not out.size:
+            return
+        if a.size:
+            _csrc.onednn_gemm(a, b, out, transpose_a, transpose_b, beta)
+        elif not beta:
+            out[...] = 0
+
+
+#: Our own forward product is for more rows than a vector has: fewer are a matter of reading the weights.
+FEW = 8
+#: Rows of dy that are taken at a time for the gradient of the weights, and values that stand side by side.
+TOGETHER, PANEL = 128, 6

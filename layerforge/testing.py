@@ -8,6 +8,8 @@ much.
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -63,7 +65,8 @@ def check_layer(
     ``parameters`` (by name) say how values are drawn: None for N(0, 1), a pair for U[low, high), an array as it is.
     ``through`` lists the tops that have a gradient: by default all, or the first one of a loss.
 
-    - The definition survives printing and parsing; shapes are known without data and agree with the formula.
+    - The definition survives printing and parsing; shapes are known without data, unless they depend on them, and agree
+      with the formula.
     - Forward agrees with the formula within ``tolerance`` of the largest value in float32, and 100 times closer in
       float64 (an option such as 0.1 is a float of 32 bits in the prototxt).
     - Forward changes no bottom, backward neither bottoms nor tops, and both repeat bit for bit.
@@ -75,21 +78,22 @@ def check_layer(
     - An empty batch works, and NaN in a bottom is NaN in the top: where the formula has it, or else somewhere.
     - Every device that this machine has computes the same as the CPU.
     """
-    case = _Case(definition, bottom_shapes, phase, bottoms, parameters, through, seed)
-    case.check_text()
-    case.check_forward(expected, tolerance)
-    case.check_repeats()
-    if in_place:
-        case.check_in_place()
-    if case.differentiable:
-        check_gradient(
-            definition, bottom_shapes, phase=phase, bottoms=bottoms, parameters=parameters, through=through, seed=seed
-        )
-        case.check_backward(tolerance)
-    case.check_strided()
-    case.check_empty()
-    case.check_nan(expected, tolerance)
-    case.check_devices(tolerance)
+    with contextlib.closing(_Case(definition, bottom_shapes, phase, bottoms, parameters, through, seed)) as case:
+        case.check_text()
+        case.check_forward(expected, tolerance)
+        case.check_repeats()
+        if in_place:
+            case.check_in_place()
+        if case.differentiable:
+            check_gradient(
+                definition, bottom_shapes, phase=phase, bottoms=bottoms, parameters=parameters, through=through,
+                seed=seed,
+            )  # fmt: skip
+            case.check_backward(tolerance)
+        case.check_strided()
+        case.check_empty()
+        case.check_nan(expected, tolerance)
+        case.check_devices(tolerance)
 
 
 def check_gradient(
@@ -328,12 +332,15 @@ class _Case:
         self.phase = phase
         self.seed = seed
         self.rng = np.random.default_rng(seed)
+        self.layers: weakref.WeakSet[layers.Layer] = weakref.WeakSet()
         bench = self.bench()
         made = bench.layer
         self.name = made.type
         how = list(bottoms) if bottoms is not None else [None] * len(self.shapes)
         self.bottoms = [self.draw(one, shape) for one, shape in zip(how, self.shapes, strict=True)]
         self.parameters = {n: self.draw((parameters or {}).get(n), p.shape) for n, p in made.params.items()}
+        if made.dynamic:
+            self.run(bench)  # its tops have their shapes then
         has_gradient = through if through is not None else [0] if made.loss else range(len(bench.top))
         self.top_diffs = [self.draw(None, y.shape) if i in has_gradient else None for i, y in enumerate(bench.top)]
         self.needs_diff = [x.needs_diff for x in bench.bottom]
@@ -341,7 +348,14 @@ class _Case:
 
     def bench(self, dtype: Any = np.float64, shapes: Sequence[Shape] | None = None, **options: Any) -> Bench:
         shapes = self.shapes if shapes is None else shapes
-        return Bench(self.definition, shapes, phase=self.phase, dtype=dtype, seed=self.seed, **options)
+        bench = Bench(self.definition, shapes, phase=self.phase, dtype=dtype, seed=self.seed, **options)
+        self.layers.add(bench.layer)
+        return bench
+
+    def close(self) -> None:
+        """Lets go of the files and threads of all layers."""
+        for made in self.layers:
+            made.close()
 
     def draw(self, how: Values, shape: Shape) -> np.ndarray:
         """Values as asked for, that float32 holds exactly: both precisions then see the same."""
@@ -393,6 +407,8 @@ class _Case:
         reference = self.run(self.bench()) if expected is None else self.formula(expected, self.bottoms)
         for dtype, allowed in ((np.float32, tolerance), (np.float64, tolerance / 100)):
             bench = self.bench(dtype)
+            if bench.layer.dynamic:
+                self.run(bench)
             shapes = [y.shape for y in bench.top]
             if shapes != [y.shape for y in reference]:
                 self.fail(f"top_shapes gives {shapes}, the formula {[y.shape for y in reference]}")

@@ -12,7 +12,7 @@ from layerforge import wire
 from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.datum import Datum, datum_bytes
 from layerforge.errors import DataError, DefinitionError, ShapeError
-from layerforge.testing import Bench
+from layerforge.testing import Bench, check_layer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data"
 CASES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.npz"))
@@ -43,6 +43,30 @@ def test_what_caffe_read(name, dtype, tmp_path):
                 assert np.array_equal(blob, case[key]), key
     assert len(batches) >= 4
     net.close()
+
+
+@pytest.mark.parametrize(
+    "text, batch, expected",
+    [
+        ("", 3, lambda x: x),
+        ("scale: 0.5 mean_value: 1", 3, lambda x: (x - 1) / 2),
+        ("crop_size: 4", 3, lambda x: x[:, :, 1:5, 1:5]),
+        ("", 1, lambda x: x),
+    ],
+)
+@pytest.mark.parametrize("tops", ['top: "data" top: "label"', 'top: "data"'])
+def test_data(tmp_path, text, batch, expected, tops):
+    """A database of one batch: every pass is the same."""
+    records(tmp_path / "db", batch)
+    pixels = np.broadcast_to(np.arange(batch)[:, None, None, None], (batch, 3, 6, 6))
+    found = (expected(pixels), np.arange(batch))[: tops.count("top")]
+    check_layer(
+        f'type: "Data" {tops} transform_param {{ {text} }} '
+        f'data_param {{ source: "{tmp_path}/db" batch_size: {batch} }}',
+        [],
+        lambda: found,
+        phase=lf.TEST,
+    )
 
 
 def records(path, count=10, side=6, bad=()):

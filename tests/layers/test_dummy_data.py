@@ -2,7 +2,24 @@ import numpy as np
 import pytest
 
 from layerforge.errors import DefinitionError
-from layerforge.testing import Bench
+from layerforge.testing import Bench, check_layer
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("shape { dim: 2 dim: 3 }", lambda: (np.zeros((2, 3)), np.zeros((2, 3)))),
+        ("shape { dim: 2 } data_filler { value: 7 }", lambda: (np.full(2, 7), np.full(2, 7))),
+        (
+            "shape { dim: 2 } shape { } data_filler { value: 7 } data_filler { value: 1 }",
+            lambda: (np.full(2, 7), np.ones(())),
+        ),
+        ("num: 2 channels: 3 height: 4 width: 5", lambda: (np.zeros((2, 3, 4, 5)),) * 2),
+        ('shape { dim: 2 } data_filler { type: "gaussian" }', None),
+    ],
+)
+def test_dummy_data(text, expected):
+    check_layer(f'type: "DummyData" top: "a" top: "b" dummy_data_param {{ {text} }}', [], expected)
 
 
 def bench(text, tops=1, **options):

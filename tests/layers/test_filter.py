@@ -9,6 +9,27 @@ FILTER = 'name: "f" type: "Filter"'
 SELECTOR = np.array([1, 0, 2, 0, -1])
 
 
+@pytest.mark.parametrize(
+    "selector, shapes",
+    [
+        (SELECTOR, [(5, 2, 3)]),
+        (SELECTOR, [(5,), (5, 2, 3), (5, 1, 2)]),
+        (np.ones(5), [(5, 2), (5, 4)]),
+        (np.array([0, 0, 0, 1, 0]), [(5, 7)]),
+        (np.zeros(5), [(5, 2), (5,)]),
+    ],
+)
+@pytest.mark.parametrize("last", [(5,), (5, 1, 1)])
+def test_filter(selector, shapes, last):
+    def expected(*bottoms):
+        *values, s = bottoms
+        return tuple(x[s.reshape(-1) != 0] for x in values)
+
+    tops = " ".join(f'top: "y{i}"' for i in range(len(shapes)))
+    chosen = [*[None] * len(shapes), selector.reshape(last)]
+    check_layer(f"{FILTER} {tops}", [*shapes, last], expected, bottoms=chosen)
+
+
 @pytest.mark.parametrize("selector", [SELECTOR, np.ones(5), np.array([0, 0, 0, 1, 0])])
 @pytest.mark.parametrize("last", [(5,), (5, 1), (5, 1, 1, 1)])
 def test_one_bottom(selector, last):
@@ -23,17 +44,6 @@ def test_one_bottom(selector, last):
     expected[kept] = dy[: len(kept)]
     np.testing.assert_array_equal(dx, expected)
     assert none is None
-
-
-def test_all_kept():
-    """With every item kept, shapes do not change."""
-    check_layer(FILTER, [(5, 2, 3), (5,)], lambda x, s: x, bottoms=[None, np.ones(5)])
-    check_layer(
-        f'{FILTER} top: "y" top: "z"',
-        [(5, 2), (5,), (5, 1)],
-        lambda x, z, s: (x, z),
-        bottoms=[None, None, np.ones((5, 1))],
-    )
 
 
 def test_several_bottoms():

@@ -9,7 +9,7 @@ import layerforge as lf
 from layerforge.data import hdf5_source
 from layerforge.data.hdf5_source import Hdf5Source
 from layerforge.errors import DataError, DefinitionError, ShapeError
-from layerforge.testing import Bench
+from layerforge.testing import Bench, check_layer
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def run(made, passes):
         assert np.array_equal(x, np.stack([y, y], axis=1))
         found.append(y.astype(int).tolist())
     return found
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("tops", [("x", "y"), ("y",), ("y", "x")])
+def test_hdf5_data(tops):
+    """A batch of all rows: every pass is the same."""
+    rows = {"x": np.stack([np.arange(11)] * 2, axis=1), "y": np.arange(11)}
+    named = " ".join(f'top: "{name}"' for name in tops)
+    check_layer(
+        f'type: "HDF5Data" {named} hdf5_data_param {{ source: "list.txt" batch_size: 11 }}',
+        [],
+        lambda: tuple(rows[name] for name in tops),
+    )
 
 
 @pytest.mark.usefixtures("folder")

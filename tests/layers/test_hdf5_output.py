@@ -4,7 +4,12 @@ import pytest
 
 import layerforge as lf
 from layerforge.errors import DataError, DefinitionError, ShapeError
-from layerforge.testing import Bench
+from layerforge.testing import Bench, check_layer
+
+
+@pytest.mark.parametrize("shapes", [[(3, 2, 4, 5), (3,)], [(3, 2), (3, 2)], [(3, 2, 1, 2, 2), (3, 1)]])
+def test_hdf5_output(tmp_path, shapes):
+    check_layer(f'type: "HDF5Output" hdf5_output_param {{ file_name: "{tmp_path}/out.h5" }}', shapes, lambda x, y: ())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

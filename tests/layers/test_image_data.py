@@ -7,7 +7,7 @@ import pytest
 
 import layerforge as lf
 from layerforge.errors import DataError, DefinitionError, ShapeError
-from layerforge.testing import Bench
+from layerforge.testing import Bench, check_layer
 
 IMAGES = Path(__file__).parents[1] / "golden" / "data" / "images"
 
@@ -41,6 +41,28 @@ def bench(
         f'image_data_param {{ source: "{source}" root_folder: "{root}" {text} }}',
         [],
         **{"dtype": np.float32, **options},
+    )
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "text, transform, tops, expected",
+    [
+        ("", "", 2, lambda x: x),
+        ("", "crop_size: 4 mean_value: 2 scale: 0.5", 2, lambda x: (x[:, :, :4, :4] - 2) / 2),
+        ("new_height: 3 new_width: 5", "", 1, lambda x: x[:, :, :3, :5]),
+    ],
+)
+def test_image_data(text, transform, tops, expected):
+    """A batch of all images: every pass is the same."""
+    x = np.broadcast_to((20 * np.arange(10)[:, None] + np.arange(3))[:, :, None, None], (10, 3, 6, 8))
+    named = " ".join(['top: "data"', 'top: "label"'][:tops])
+    check_layer(
+        f'type: "ImageData" {named} transform_param {{ {transform} }} '
+        f'image_data_param {{ source: "list.txt" root_folder: "images/" batch_size: 10 {text} }}',
+        [],
+        lambda: (expected(x), np.arange(10))[:tops],
+        phase=lf.TEST,
     )
 
 

@@ -2,7 +2,12 @@ import pytest
 
 import layerforge as lf
 from layerforge.errors import DefinitionError
-from layerforge.testing import Bench
+from layerforge.testing import Bench, check_layer
+
+
+@pytest.mark.parametrize("shapes", ["shape { dim: 2 dim: 3 }", "shape { dim: 4 } shape { dim: [1, 2] }", ""])
+def test_input(shapes):
+    check_layer(f'type: "Input" top: "a" top: "b" input_param {{ {shapes} }}', [])
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import io
+from layerforge import io, layer
 from layerforge.datum import Datum, datum_bytes
 from layerforge.errors import DataError, DefinitionError, ShapeError
-from layerforge.testing import Bench
+from layerforge.layers.memory_data import MemoryData
+from layerforge.testing import Bench, check_layer
 
 SIZE = "batch_size: 2 channels: 3 height: 4 width: 5"
 
@@ -26,6 +27,38 @@ def items(count=6, shape=(3, 4, 5), dtype=np.float32):
 
 def run(made, passes):
     return [[top.copy() for top in made.forward([], {})] for _ in range(passes)]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (f"memory_data_param {{ {SIZE} }}", lambda x: x),
+        (
+            f"transform_param {{ mean_value: 1 scale: 0.5 }} memory_data_param {{ {SIZE} }}",
+            lambda x: (x - 1) / 2,
+        ),
+        (
+            "transform_param { crop_size: 2 } memory_data_param { batch_size: 2 channels: 3 height: 2 width: 2 }",
+            lambda x: x[:, :, 1:3, 1:3],
+        ),
+    ],
+)
+@pytest.mark.parametrize("tops", [1, 2])
+def test_memory_data(monkeypatch, text, expected, tops):
+    """A layer that was handed one batch: every pass is the same."""
+
+    class Handed(MemoryData, register=False):
+        type = "MemoryData"
+
+        def setup(self, *bottom_shapes):
+            super().setup(*bottom_shapes)
+            self.set_input_arrays(items(2), [3, 4])
+
+    monkeypatch.setitem(layer.registry, "MemoryData", Handed)
+    named = " ".join(['top: "data"', 'top: "label"'][:tops])
+    check_layer(
+        f'type: "MemoryData" {named} {text}', [], lambda: (expected(items(2)), np.array([3, 4]))[:tops], phase=lf.TEST
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -7,7 +7,7 @@ import pytest
 import layerforge
 from layerforge.errors import DefinitionError
 from layerforge.layer import TEST, TRAIN
-from layerforge.testing import Bench, check_gradient
+from layerforge.testing import Bench, check_gradient, check_layer
 
 # As pycaffe's users write them, but for the name of the package.
 MODULE = """
@@ -56,6 +56,17 @@ class Scale(caffe.Layer):
     def backward(self, top, propagate_down, bottom):
         self.blobs[0].diff[0] += np.sum(top[0].diff * bottom[0].data)
         bottom[0].diff[...] = self.blobs[0].data[0] * top[0].diff
+
+
+class Product(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].data.shape)
+    def forward(self, bottom, top): top[0].data[...] = bottom[0].data * bottom[1].data
+
+    def backward(self, top, propagate_down, bottom):
+        for i in range(2):
+            if propagate_down[i]:
+                bottom[i].diff[...] = top[0].diff * bottom[1 - i].data
 
 
 class Phase(caffe.Layer):
@@ -118,11 +129,17 @@ def definition(layer, module="mine", rest=""):
     return f'name: "it" type: "Python" top: "y"\npython_param {{\nmodule: "{module}"\nlayer: "{layer}"\n{rest} }}'
 
 
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("shape", [(2, 3, 4), (5,)])
+def test_python(shape):
+    check_layer(definition("Product"), [shape] * 2, lambda x, z: x * z)
+
+
 def test_a_loss(folder):
     def expected(x, t):
         return np.reshape(np.sum((x - t) ** 2) / 2 / len(x), 1)
 
-    check_gradient(definition("EuclideanLossLayer"), [(4, 3)] * 2)
+    check_gradient(definition("EuclideanLossLayer"), [(4, 3)] * 2)  # of an empty batch it has no mean
     bench = Bench(definition("EuclideanLossLayer"), [(4, 3)] * 2)
     x, t = np.random.default_rng(0).standard_normal((2, 4, 3))
     np.testing.assert_allclose(bench.forward([x, t], {})[0], expected(x, t))

@@ -7,7 +7,7 @@ import pytest
 import layerforge as lf
 from layerforge import wire
 from layerforge.errors import DataError, DefinitionError, ShapeError
-from layerforge.testing import Bench
+from layerforge.testing import Bench, check_layer
 
 CROP = 8
 
@@ -41,6 +41,24 @@ def bench(
         [],
         **{"dtype": np.float32, "phase": lf.TEST, **options},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text, transform, expected",
+    [("", "", lambda x: x), ("cache_images: true", "mean_value: 2 scale: 0.5", lambda x: (x - 2) / 2)],
+)
+@pytest.mark.parametrize("tops", [1, 2])
+def test_window_data(text, transform, expected, tops):
+    """With one window of each kind, every pass is the same."""
+    write("# 0\na.png\n3\n30\n40\n2\n1 0.9 2 3 9 10\n2 0 5 5 20 20\n")
+    windows = np.stack([warped("a.png", 5, 5, 20, 20)] * 3 + [warped("a.png", 2, 3, 9, 10)])
+    named = " ".join(['top: "data"', 'top: "label"'][:tops])
+    check_layer(
+        f'type: "WindowData" {named} transform_param {{ crop_size: {CROP} {transform} }} window_data_param {{ '
+        f'source: "windows.txt" root_folder: "images/" batch_size: 4 bg_threshold: 0.3 {text} }}',
+        [],
+        lambda: (expected(windows), np.array([0, 0, 0, 1]))[:tops],
+    )
 
 
 def run(made, passes=1):

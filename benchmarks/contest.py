@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,10 @@ def import_path() -> str:
     return f"import sys; root = {str(ROOT)!r}; sys.path.{where}"
 
 
+class Failure(SystemExit):
+    """A contestant that ended, or did not answer in time, and why. Ends the program where nobody cares."""
+
+
 @dataclass
 class Contestant:
     """A worker process and what it measured."""
@@ -35,9 +41,11 @@ class Contestant:
     name: str
     job: dict
     environment: dict = field(default_factory=dict)
+    limit: float | None = None  # seconds for an answer
     about: dict = field(default_factory=dict)
     milliseconds: list[float] = field(default_factory=list)  # the median of each turn
     losses: list[float] = field(default_factory=list)
+    first_seconds: float = 0.0  # of the first step, which may compile
     faults: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
 
@@ -54,16 +62,23 @@ class Contestant:
             text=True,
             env=environment,
             cwd=self.job["folder"],
+            start_new_session=True,
         )
         self.about = self.ask(do="start", **self.job)
 
     def ask(self, **command) -> dict:
-        print(json.dumps(command), file=self._process.stdin, flush=True)
+        try:
+            print(json.dumps(command), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # the answer will be missing, too
+        if not select.select([self._process.stdout], [], [], self.limit)[0]:
+            self.kill()
+            raise Failure(f"{self.name} did not answer within {self.limit:.0f} s")
         answer = self._process.stdout.readline()
         if not answer:
             self._process.wait()
             self._errors.seek(0)
-            sys.exit(f"{self.name} ended with status {self._process.returncode}:\n{self._errors.read()[-4000:]}")
+            raise Failure(f"{self.name} ended with status {self._process.returncode}:\n{self._errors.read()[-4000:]}")
         return json.loads(answer)
 
     def turn(self, steps: int, warm: bool = True) -> list[float]:
@@ -79,6 +94,12 @@ class Contestant:
         self._process.stdin.close()
         self._process.wait()
 
+    def kill(self) -> None:
+        """Ends the process, if it runs, at once, and those that it started."""
+        if hasattr(self, "_process") and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
     @property
     def median(self) -> float:
         return statistics.median(self.milliseconds)
@@ -90,6 +111,8 @@ def play(contestants: list[Contestant], rounds: int, warm_up: int, turn_seconds:
     for contestant in contestants:
         for _ in range(warm_up):
             seconds = contestant.turn(1, warm=False)
+            if not contestant.first_seconds:
+                contestant.first_seconds = seconds[0]
         steps[contestant.name] = max(1, int(turn_seconds / seconds[-1]))
     for number in range(rounds):
         # Backwards in every other round, so that nobody always follows the same one.

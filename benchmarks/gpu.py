@@ -6,7 +6,6 @@
 
 Every contestant runs in a process of its own, on one batch in memory; a figure is the median of iterations, each timed
 to its end with the device synchronised. PyTorch runs eagerly, in channels_last and compiled, in the same math mode.
-Where torchvision is not installed, PyTorch has no GoogLeNet and no ResNet-50 here.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def batch_of(net: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def layerforge_side(job: dict[str, Any]) -> dict[str, Any]:
     import layerforge as lf
-    from benchmarks.layerforge_side import in_memory
+    from benchmarks.nets import in_memory
     from layerforge import device as devices
     from layerforge import schema
 
@@ -117,8 +116,8 @@ def torch_side(job: dict[str, Any]) -> dict[str, Any]:
 
     def train() -> None:
         rule.zero_grad(set_to_none=True)
-        out = run(x)
-        functional.cross_entropy(out[0] if isinstance(out, tuple) else out, target).backward()
+        scores = zip(net.losses, run(x), strict=True)
+        sum(weight * functional.cross_entropy(out, target) for (weight, _), out in scores).backward()
         rule.step()
 
     def infer() -> None:
@@ -131,18 +130,11 @@ def torch_side(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def torch_net(name: str) -> Any:
-    from collections import OrderedDict
+    from benchmarks.nets import in_memory, plain
+    from benchmarks.torch_side import build
 
-    from torch import nn
-
-    from benchmarks.torch_side import NETS as OURS
-
-    if name in OURS:
-        return nn.Sequential(OrderedDict(OURS[name]()))
-    import torchvision
-
-    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    return getattr(torchvision.models, name)(**options)
+    _, shape, _ = NETS[name]
+    return build(plain(in_memory(name, (1, *shape), dropout=True)), shape)
 
 
 def peaks_side(job: dict[str, Any]) -> dict[str, Any]:

@@ -1,68 +1,142 @@
-"""The nets of nets/ on a batch in memory, and one training step by the solver."""
+"""The nets of nets/ on a batch in memory: training steps by the solver, and inference."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import layerforge as lf
+from benchmarks import nets
 from benchmarks.contest import ROOT
 from layerforge import schema
 
 
-class Trainer:
+class Side:
+    """What both have in common."""
+
+    net: Any
+
+    def __init__(self, job: dict[str, Any]):
+        lf.set_threads(job["threads"])
+        self.folder = Path(job["folder"])
+        self.data = np.load(self.folder / "data.npy")
+
+    def describe(self) -> dict[str, Any]:
+        where = "the tree" if Path(lf.__file__).is_relative_to(ROOT / "layerforge") else "installed"
+        return {
+            "version": f"LayerForge {lf.__version__} ({where})",
+            "parameters": sum(blob.count for layer in self.net.layers for blob in learnt(layer)),
+            "threads": lf.get_threads(),
+        }
+
+
+class Trainer(Side):
     """A solver on a net whose data layer is replaced by an Input; `step` is forward, backward and update."""
 
-    def __init__(self, job: dict):
-        lf.set_threads(job["threads"])
-        folder = self.folder = Path(job["folder"])
-        data, labels = np.load(folder / "data.npy"), np.load(folder / "labels.npy")
+    def __init__(self, job: dict[str, Any]):
+        super().__init__(job)
         solver = schema.message("SolverParameter")(
-            base_lr=job["lr"], lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
+            base_lr=job["lr"],
+            lr_policy="fixed",
+            momentum=0.9,
+            weight_decay=job["weight_decay"],
+            random_seed=1,
+            max_iter=1 << 30,
         )
-        solver.net_param.CopyFrom(in_memory(job["net"], data.shape, job["dropout"], job["engine"]))
+        solver.net_param.CopyFrom(nets.in_memory(job["net"], self.data.shape, job["dropout"], job["engine"]))
         self.solver = lf.get_solver(solver, reuse=True)
-        blobs = self.solver.net.blobs
-        blobs["data"].data[...] = data
-        blobs["label"].data[...] = labels
+        self.net = self.solver.net
+        self.net.blobs["data"].data[...] = self.data
+        self.net.blobs["label"].data[...] = np.load(self.folder / "labels.npy")
+        del self.data
 
     def step(self) -> float:
         self.solver.step(1)
         return self.solver.loss
 
     def save(self) -> None:
-        kinds = ("weight", "bias")
-        arrays = {
-            f"{layer}/{kind}": blob.data
-            for layer, blobs in self.solver.net.params.items()
-            for kind, blob in zip(kinds, blobs, strict=True)
-        }
-        np.savez(self.folder / "weights.npz", **arrays)
-
-    def describe(self) -> dict:
-        where = "the tree" if Path(lf.__file__).is_relative_to(ROOT / "layerforge") else "installed"
-        return {
-            "version": f"LayerForge {lf.__version__} ({where})",
-            "parameters": sum(blob.count for blobs in self.solver.net.params.values() for blob in blobs),
-            "threads": lf.get_threads(),
-        }
+        save(self.net, self.folder)
 
 
-def in_memory(net: str, shape: tuple[int, ...], dropout: bool, engine: str):
-    """The training net of nets/ with an Input layer of this shape in the place of its data layers.
+class Inferer(Side):
+    """A net for use, with the weights of a caffemodel; `step` is a forward pass: an array in, an array out."""
 
-    ``engine`` is "default", LayerForge's choice, or "caffe": im2col and matrix products for every convolution.
+    def __init__(self, job: dict[str, Any]):
+        super().__init__(job)
+        deploy = nets.deploy(job["net"], len(self.data))
+        self.net = lf.Net(deploy, lf.TEST, weights=str(self.folder / "weights.caffemodel"))
+        (self.output,) = self.net.outputs
+
+    def step(self) -> float:
+        self.outputs()
+        return 0.0
+
+    def outputs(self) -> np.ndarray:
+        return self.net.forward(data=self.data)[self.output]
+
+
+def learnt(layer: Any) -> list[Any]:
+    """A layer's parameters, without statistics."""
+    return [] if layer.type == "BatchNorm" else list(layer.blobs)
+
+
+def save(net: Any, folder: Path) -> None:
+    """Writes all parameters for other sides, by layer and number, and their multipliers of rate and decay."""
+    arrays, multipliers = {}, {}
+    for layer in net.layers:
+        for i, blob in enumerate(layer.blobs):
+            arrays[f"{layer.name}/{i}"] = blob.data
+            multipliers[f"{layer.name}/{i}"] = (blob.lr_mult, blob.decay_mult)
+    np.savez(folder / "weights.npz", **arrays)
+    (folder / "multipliers.json").write_text(json.dumps(multipliers))
+
+
+def prepare(net: str, folder: Path) -> None:
+    """Writes weights for inference, as a caffemodel and as arrays: those that the net begins training with.
+
+    Means and variances are those of a batch. The last layer is scaled so that one class is likelier than another: the
+    outputs could not be told apart else.
     """
-    definition = schema.read(ROOT / "nets" / f"{net}_train_val.prototxt", "NetParameter").message
-    made = schema.message("NetParameter")(name=definition.name)
-    source = made.layer.add(name="data", type="Input", top=["data", "label"])
-    source.input_param.shape.add(dim=shape)
-    source.input_param.shape.add(dim=shape[:1])
-    for layer in definition.layer:
-        if layer.type not in ("Data", "Accuracy") and (dropout or layer.type != "Dropout"):
-            added = made.layer.add()
-            added.CopyFrom(layer)
-            if engine == "caffe" and layer.type == "Convolution":
-                added.convolution_param.engine = added.convolution_param.CAFFE
+    nets.write_batch(folder, net, 8)
+    data = np.load(folder / "data.npy")
+    made = lf.Net(nets.in_memory(net, data.shape, dropout=False), lf.TRAIN, seed=1)
+    made.blobs["data"].data[...] = data
+    made.run_forward()
+    loss = next(layer for layer in reversed(made.layers) if layer.type == "SoftmaxWithLoss")
+    scores = made.bottom_names[loss.name][0]
+    scorer = next(layer for layer in reversed(made.layers) if layer.params and scores in made.top_names[layer.name])
+    scale = 2 / made.blobs[scores].data.std()
+    for blob in scorer.blobs:
+        blob.data[...] *= scale
+    made.save(str(folder / "weights.caffemodel"))
+    save(made, folder)
+    write_for_opencv(made, folder)
+
+
+def write_for_opencv(net: Any, folder: Path) -> None:
+    """Writes opencv.caffemodel, for a net without `LRNParameter.k`, which OpenCV takes for 1.
+
+    (k + a s)^-b is k^-b (1 + a/k s)^-b: the first factor goes into the next weights, `without_k` does the rest.
+    """
+    factor = 1.0
+    for layer in net.layers:
+        if layer.type == "LRN":
+            factor = layer.options.k**-layer.options.beta
+        elif layer.params and factor != 1:
+            layer.blobs[0].data[...] *= factor
+            factor = 1.0
+    net.save(str(folder / "opencv.caffemodel"))
+
+
+def without_k(definition: Any) -> Any:
+    """The same net in OpenCV's words: see `write_for_opencv`."""
+    made = type(definition)()
+    made.CopyFrom(definition)
+    for layer in made.layer:
+        if layer.type == "LRN":
+            layer.lrn_param.alpha /= layer.lrn_param.k
+            layer.lrn_param.ClearField("k")
     return made

@@ -32,15 +32,34 @@ def cores() -> int:
 
 
 def commit() -> str:
-    run = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
+    """The commit, and whether something else than the documents differs from it."""
+
+    def git(*words: str) -> str:
+        run = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        return run.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+def environment() -> str:
+    """The variables that make libraries faster or slower, as far as they are set."""
+    known = ("OPENBLAS_", "MKL_", "OMP_", "ONEDNN_", "DNNL_", "KMP_", "GOMP_", "MALLOC_")
+    return " ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(known))
+
+
+def hardware() -> str:
+    return f"{processor()} ({vectors()}), {cores()} cores, {memory_gb():.0f} GB"
+
+
+def system() -> str:
+    return f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def load() -> float:
+    """How many processes compete for the cores, over the last minute."""
+    return os.getloadavg()[0]
 
 
 def describe() -> str:
-    return (
-        f"{processor()} ({vectors()}), {cores()} cores, {memory_gb():.0f} GB, load {os.getloadavg()[0]:.1f}; "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}; "
-        f"commit {commit()}, {datetime.date.today()}"
-    )
+    return f"{hardware()}, load {load():.1f}; {system()}; commit {commit()}, {datetime.date.today()}"

@@ -18,13 +18,8 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.contest import KEEP_LARGE_BLOCKS, Contestant, play
+from benchmarks.nets import NETS, in_memory, plain, write_batch
 
-# net -> shape of an image, classes, the solver's settings
-NETS = {
-    "alexnet": ((3, 227, 227), 1000, {"lr": 0.01, "bias": {"lr": 0.02, "weight_decay": 0.0}}),
-    "caffenet": ((3, 227, 227), 1000, {"lr": 0.01, "bias": {"lr": 0.02, "weight_decay": 0.0}}),
-    "lenet": ((1, 28, 28), 10, {"lr": 0.01, "bias": {"lr": 0.02, "weight_decay": 5e-4}}),
-}
 TORCH = {
     "PyTorch, NCHW, stock": ("nchw", {}),
     "PyTorch, channels_last, stock": ("channels_last", {}),
@@ -33,24 +28,39 @@ TORCH = {
 }
 
 
-def write_batch(folder: Path, net: str, batch: int) -> None:
-    """Pixels less their mean (for LeNet divided by 256), and labels: the same files for both sides."""
-    shape, classes, _ = NETS[net]
-    random = np.random.default_rng(1)
-    pixels = random.integers(0, 256, (batch, *shape)).astype(np.float32)
-    np.save(folder / "data.npy", pixels / 256 if net == "lenet" else pixels - 117)
-    np.save(folder / "labels.npy", random.integers(0, classes, batch))
-
-
 def contestants(options: argparse.Namespace, batch: int, folder: Path, dropout: bool) -> list[Contestant]:
-    job = {"batch": batch, "folder": str(folder), "dropout": dropout, **NETS[options.net][2]}
-    job |= {"net": options.net, "threads": options.threads, "engine": options.engine}
-    sides = [Contestant("LayerForge", job | {"side": "layerforge"})]
+    job = job_of(options.net, batch, folder, options.threads, dropout) | {"engine": options.engine}
+    sides = [ours(job)]
     if options.against == "torch":
-        sides += [
-            Contestant(name, job | {"side": "torch", "layout": layout}, env) for name, (layout, env) in TORCH.items()
-        ]
+        sides += [theirs(name, job, layout, env) for name, (layout, env) in TORCH.items()]
     return sides
+
+
+def job_of(net: str, batch: int, folder: Path, threads: int, dropout: bool) -> dict:
+    """What every side is told."""
+    known = NETS[net]
+    return {
+        "net": net,
+        "batch": batch,
+        "folder": str(folder),
+        "threads": threads,
+        "dropout": dropout,
+        "engine": "default",
+        "lr": known.lr,
+        "weight_decay": known.weight_decay,
+    }
+
+
+def ours(job: dict) -> Contestant:
+    return Contestant("LayerForge", job | {"side": "layerforge"})
+
+
+def theirs(name: str, job: dict, layout: str, environment: dict, **more) -> Contestant:
+    """A side of PyTorch, on the same net."""
+    shape = NETS[job["net"]].shape
+    layers = plain(in_memory(job["net"], (job["batch"], *shape), job["dropout"]))
+    job = job | {"side": "torch", "layout": layout, "layers": layers, "shape": shape, **more}
+    return Contestant(name, job, environment)
 
 
 def start(sides: list[Contestant]) -> None:
@@ -70,15 +80,15 @@ def check(options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_batch(folder, options.net, 4)
-        ours, theirs = contestants(options, 4, folder, dropout=False)[:2]
-        for side in (ours, theirs):  # slowly: at the full rate four images make the loss jump, and small errors grow
-            side.job |= {"lr": side.job["lr"] / 10, "bias": side.job["bias"] | {"lr": side.job["bias"]["lr"] / 10}}
-        start([ours, theirs])
-        for side in (ours, theirs):
+        sides = contestants(options, 4, folder, dropout=False)[:2]
+        for side in sides:  # slowly: at the full rate four images make the loss jump, and small errors grow
+            side.job["lr"] /= options.slowly if hasattr(options, "slowly") else 10
+        start(sides)
+        for side in sides:
             side.turn(4)
             side.stop()
-    pairs = ", ".join(f"{a:.5f} / {b:.5f}" for a, b in zip(ours.losses, theirs.losses, strict=True))
-    if not np.allclose(ours.losses, theirs.losses, rtol=2e-3):
+    pairs = ", ".join(f"{a:.5f} / {b:.5f}" for a, b in zip(*(side.losses for side in sides), strict=True))
+    if not np.allclose(sides[0].losses, sides[1].losses, rtol=2e-3):
         raise SystemExit(f"The two sides do not compute the same: losses without dropout {pairs}")
     return (
         f"Losses of four steps on one batch of 4 without dropout, same first weights (LayerForge / PyTorch): {pairs}."

@@ -3,6 +3,7 @@
     {"do": "start", ...job}     -> what it is
     {"do": "turn", "steps": n}  -> seconds of each step, loss after each, page faults in all
     {"do": "save"}              -> writes its weights to the job's folder, for the other side to begin from
+    {"do": "outputs"}           -> writes what it computes for the batch to the job's folder, for comparison
     {"do": "report"}            -> peak memory in MB
 
 Between its turns a worker waits for its pipe and takes no time from the other side.
@@ -18,6 +19,8 @@ import resource
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 
 def turn(trainer, steps: int) -> dict:
@@ -46,13 +49,18 @@ def main() -> None:
         command = json.loads(line)
         match command["do"]:
             case "start":
-                trainer = importlib.import_module(f"benchmarks.{command['side']}_side").Trainer(command)
+                trainer = importlib.import_module(f"benchmarks.{command['side']}_side")
+                trainer = getattr(trainer, command.get("kind", "Trainer"))(command)
                 answer = trainer.describe()
             case "turn":
                 answer = turn(trainer, command["steps"])
             case "save":
                 trainer.save()
                 answer = {}
+            case "outputs":
+                path = f"{command['name']}.npy"  # in the job's folder, where this process is
+                np.save(path, trainer.outputs())
+                answer = {"path": path}
             case "report":
                 answer = {"peak_mb": peak_mb()}
         print(json.dumps(answer), file=answers, flush=True)

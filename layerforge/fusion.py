@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class Step:
     """What happens to each element of a blob, without regard to the others."""
 
+    def then(self, factor: Any, shift: Any) -> None:
+        """Makes factor * x + shift, for each channel, what comes of it, where that is such a thing again."""
+
 
 @dataclass(frozen=True)
 class Affine(Step):
@@ -33,10 +36,11 @@ class Affine(Step):
     weight: Parameter
     bias: Parameter | None
 
-    def then(self, factor: Any, shift: Any) -> tuple[Any, Any]:
-        """What it makes of factor * x + shift: another factor and shift."""
-        shift = shift * self.weight.data
-        return factor * self.weight.data, shift if self.bias is None else shift + self.bias.data
+    def then(self, factor: Any, shift: Any) -> None:
+        factor *= self.weight.data
+        shift *= self.weight.data
+        if self.bias is not None:
+            shift += self.bias.data
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ class Normalise(Step):
 
     read: Any
 
-    def then(self, factor: Any, shift: Any) -> tuple[Any, Any]:
-        """What it makes of factor * x + shift: another factor and shift."""
+    def then(self, factor: Any, shift: Any) -> None:
         mean, scale = self.read()
-        return factor * scale, (shift - mean) * scale
+        shift -= mean
+        shift *= scale
+        factor *= scale
 
 
 @dataclass(frozen=True)

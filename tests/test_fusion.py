@@ -174,7 +174,9 @@ def test_who_is_fused():
     assert "x" not in net.layer_dict["scale2"].state  # one copy is enough
     net = make(RESIDUAL, lf.TEST)
     assert net.fused == {
-        "scale2": "batchnorm2",
+        "relu1": "conv1",
+        "batchnorm2": "conv2",
+        "scale2": "conv2",
         "relu2": "sum",
         "scale3": "batchnorm3",
         "relu3": "batchnorm3",

@@ -33,6 +33,7 @@ namespace onednn {
   _(dnnl_post_ops_destroy)                                   \
   _(dnnl_post_ops_append_sum)                                \
   _(dnnl_post_ops_append_eltwise)                            \
+  _(dnnl_post_ops_append_binary)                             \
   _(dnnl_convolution_forward_primitive_desc_create)          \
   _(dnnl_convolution_backward_data_primitive_desc_create)    \
   _(dnnl_convolution_backward_weights_primitive_desc_create) \
@@ -87,8 +88,9 @@ Layout layout(const std::vector<int64_t>& axes, dnnl_format_tag_t tag);
 // The tag of plain memory, last axis fastest.
 dnnl_format_tag_t plain(size_t axes);
 
-// Scratchpads are ours; `add`: results are added to what is there (reorders only); `relu`: they pass through max(y, 0).
-Attributes attributes(bool add = false, bool relu = false);
+// Scratchpads are ours; `add`: results are added to what is there (reorders only); `affine`, where given, is the layout
+// of two arrays: results are multiplied with the first, and the second is added; `relu`: they pass through max(y, 0).
+Attributes attributes(bool add = false, const_dnnl_memory_desc_t affine = nullptr, bool relu = false);
 
 // A primitive: an operation on arrays in given layouts. Its code is made when it first runs.
 class Operation {

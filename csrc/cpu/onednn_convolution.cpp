@@ -47,9 +47,10 @@ enum { FORWARD, DATA, WEIGHTS, TASKS };
 
 class Convolution {
  public:
-  Convolution(const py::array_t<int64_t, py::array::c_style>& numbers, int x_block, int y_block, bool bias, bool relu,
-              int threads)
-      : threads(threads), bias(bias) {
+  // affine, relu: what forward does to its result; such a convolution has no gradients.
+  Convolution(const py::array_t<int64_t, py::array::c_style>& numbers, int x_block, int y_block, bool bias, int threads,
+              bool affine, bool relu)
+      : threads(threads), bias(bias), affine(affine) {
     const Geometry g(numbers.data());
     const WithThreads with(threads);
     const Layout x = image(g.batch, g.channels, g.spatial, x_block),
@@ -63,16 +64,24 @@ class Convolution {
     const const_dnnl_memory_desc_t b_in = bias ? b.get() : nullptr;
     const auto direct = dnnl_convolution_direct;
 
+    Axes channels(g.spatial.size() + 2, 1);
+    channels[1] = g.num_output;
+    const Layout each = layout(channels, plain(channels.size()));
+
     dnnl_primitive_desc_t desc;
     check(library().dnnl_convolution_forward_primitive_desc_create(
               &desc, library().engine, dnnl_forward_training, direct, x_in.get(), w_in.get(), b_in, y_in.get(),
-              g.stride.data(), gaps.data(), g.pad.data(), g.pad.data(), attributes(false, relu).get()),
+              g.stride.data(), gaps.data(), g.pad.data(), g.pad.data(),
+              attributes(false, affine ? each.get() : nullptr, relu).get()),
           "dnnl_convolution_forward_primitive_desc_create");
     Task& forward = *(tasks[FORWARD] = std::make_unique<Task>(desc));
     forward.reads(DNNL_ARG_SRC, x.get());
     forward.reads(DNNL_ARG_WEIGHTS, w.get());
     if (bias) forward.reads(DNNL_ARG_BIAS, b.get());
     forward.writes(DNNL_ARG_DST, y.get());
+    if (affine)
+      for (int i : {0, 1}) forward.reads(DNNL_ARG_ATTR_MULTIPLE_POST_OP(i) | DNNL_ARG_SRC_1, each.get());
+    if (affine || relu) return;
     const const_dnnl_primitive_desc_t hint = forward.operation.desc.get();
 
     check(library().dnnl_convolution_backward_data_primitive_desc_create(
@@ -98,27 +107,32 @@ class Convolution {
   // Elements of float32 for any of the three tasks, wherever the array begins.
   size_t scratch() const {
     size_t bytes = 0;
-    for (const auto& task : tasks) bytes = std::max(bytes, task->scratch());
+    for (const auto& task : tasks)
+      if (task) bytes = std::max(bytes, task->scratch());
     return bytes / sizeof(float) + 16;
   }
 
   py::tuple implementations() const {
-    return py::make_tuple(tasks[FORWARD]->operation.implementation(), tasks[DATA]->operation.implementation(),
-                          tasks[WEIGHTS]->operation.implementation());
+    py::list names;
+    for (const auto& task : tasks)
+      if (task) names.append(task->operation.implementation());
+    return py::tuple(names);
   }
 
-  // forward: x, w, bias, y; data: dy, w, dx; weights: x, dy, dw, db. Arrays arrive checked from engines/onednn.py.
+  // forward: x, w, bias, y, and factor and shift if affine; data: dy, w, dx; weights: x, dy, dw, db. Arrays arrive
+  // checked from engines/onednn.py.
   void run(int task, const py::array& a, const py::array& b, const py::object& c, const py::object& d,
-           const py::array& scratch) const {
+           const py::array& scratch, const py::object& factor, const py::object& shift) const {
     void *const pa = pointer(a), *const pb = pointer(b), *const pc = pointer(c), *const pd = pointer(d);
+    void *const pf = pointer(factor), *const ps = pointer(shift);
     char* const from = static_cast<char*>(pointer(scratch));
     char* const aligned = from + (64 - reinterpret_cast<uintptr_t>(from) % 64) % 64;
     py::gil_scoped_release without_gil;
     const WithThreads with(threads);
     if (task == FORWARD && !bias)
-      tasks[task]->run({pa, pb, pd}, aligned);
+      tasks[task]->run({pa, pb, pd, pf, ps}, aligned);
     else
-      tasks[task]->run({pa, pb, pc, pd}, aligned);
+      tasks[task]->run({pa, pb, pc, pd, pf, ps}, aligned);
   }
 
  private:
@@ -127,7 +141,7 @@ class Convolution {
   }
 
   const int threads;
-  const bool bias;
+  const bool bias, affine;
   std::unique_ptr<Task> tasks[TASKS];
 };
 
@@ -155,9 +169,11 @@ void define_onednn(py::module_& m) {
   onednn::define_gemm(m);
   m.def("onednn_block", &onednn::preferred_block, "The channels that oneDNN likes to have side by side.");
   py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
-      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, bool, int>(), py::arg("numbers"),
-           py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("relu"), py::arg("threads"))
+      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool>(),
+           py::arg("numbers"), py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("threads"),
+           py::arg("affine"), py::arg("relu"))
       .def_property_readonly("scratch", &onednn::Convolution::scratch)
       .def_property_readonly("implementations", &onednn::Convolution::implementations)
-      .def("run", &onednn::Convolution::run);
+      .def("run", &onednn::Convolution::run, py::arg("task"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("d"),
+           py::arg("scratch"), py::arg("factor") = py::none(), py::arg("shift") = py::none());
 }

@@ -45,6 +45,10 @@ class Im2col:
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
         _csrc.convolution(FORWARD, geometry.numbers, x, w, b, y, scratch)
 
+    def follows(self, geometry: Geometry) -> bool:
+        """Whether what is behind a convolution is computed with it, as by `layerforge.engines.onednn`: no."""
+        return False
+
     def backward_data(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
     ) -> None:

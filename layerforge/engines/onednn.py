@@ -94,6 +94,27 @@ class OneDnn:
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
         self._made(geometry, b is not None).run(FORWARD, x, w, b, y, scratch)
 
+    def follows(self, geometry: Geometry) -> bool:
+        """Whether `forward_and_on` computes that geometry."""
+        return self._is_compiled(geometry, True)
+
+    def forward_and_on(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        factor: np.ndarray,
+        shift: np.ndarray,
+        y: np.ndarray,
+        geometry: Geometry,
+        scratch: np.ndarray,
+        *,
+        rectify: bool,
+    ) -> None:
+        """y = factor * (w * x) + shift for each output channel; with ``rectify``, max(0, that)."""
+        self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
+        made = _made(geometry, self.block, False, _csrc.get_threads(), True, rectify)
+        made.run(FORWARD, x, w, None, y, scratch, factor, shift)
+
     def backward_data(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
     ) -> None:
@@ -125,13 +146,17 @@ class OneDnn:
     def _made(self, geometry: Geometry, bias: bool) -> Any:
         return _made(geometry, self.block, bias, _csrc.get_threads())
 
-    def _is_compiled(self, geometry: Geometry) -> bool:
+    def _is_compiled(self, geometry: Geometry, and_on: bool = False) -> bool:
         """Whether oneDNN has compiled code for it, and not only loops that serve as a reference."""
         try:
-            forward, data, weights = self._made(geometry, True).implementations
+            if and_on:
+                made = _made(geometry, self.block, False, _csrc.get_threads(), True, True)
+                needed = made.implementations if made.scratch <= self.scratch(geometry) else ("",)
+            else:
+                forward, data, weights = self._made(geometry, True).implementations
+                needed = (forward, data, weights) if self._has_data(geometry) else (forward, weights)
         except RuntimeError:
             return False
-        needed = (forward, data, weights) if self._has_data(geometry) else (forward, weights)
         return all(name.startswith(("jit", "brg")) for name in needed)
 
     def _check(self, geometry: Geometry, scratch: np.ndarray, **arrays: np.ndarray | None) -> None:
@@ -164,5 +189,7 @@ def is_whole(g: Geometry, block: tuple[int, int]) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _made(geometry: Geometry, block: tuple[int, int], bias: bool, threads: int) -> Any:
-    return _csrc.OnednnConvolution(geometry.numbers, *block, bias, False, threads)
+def _made(
+    geometry: Geometry, block: tuple[int, int], bias: bool, threads: int, affine: bool = False, relu: bool = False
+) -> Any:
+    return _csrc.OnednnConvolution(geometry.numbers, *block, bias, threads, affine, relu)

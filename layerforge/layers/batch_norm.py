@@ -3,7 +3,7 @@
 import logging
 
 from ..errors import DefinitionError
-from ..fusion import Affine, Rectify, affine_of, leading, slope_of
+from ..fusion import Affine, Normalise, Rectify, affine_of, leading, slope_of
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
 from ._kept import kept, kept_shapes
@@ -81,6 +81,17 @@ class BatchNorm(Layer):
 
     def absorbs(self, steps, learns):
         return leading(steps, Affine, Rectify)
+
+    def as_step(self):
+        if not self.running:
+            return None
+        mean, scale = (self.device.zeros(self.params["mean"].shape, self.dtype) for _ in range(2))
+
+        def read():
+            self.read_running(mean, scale)
+            return mean, scale
+
+        return Normalise(read)
 
     def restore(self, bottom):
         if "x" in self.state:

@@ -1,7 +1,12 @@
 """Convolution."""
 
-from ..layer import Layer
+from ..fusion import Affine, Normalise, Rectify, leading, slope_of
+from ..kernels import Kernels
+from ..layer import Layer, count
 from . import _filters, _windows
+
+
+K = Kernels("batch_norm.h")
 
 
 class Convolution(Layer):
@@ -57,6 +62,19 @@ class Convolution(Layer):
         sums_alone = bias is not None and bias.needs_diff and not weight.needs_diff
         return alone and not sums_alone and _filters.engine(self, g, lies) is not None
 
+    def absorbs(self, steps, learns):
+        """Where no backward pass follows: what is done to each channel, then a rectifier."""
+        if learns or self.axis(self.options.axis, len(self.bottom_shapes[0])) != 1:
+            return 0
+        number = 0
+        while leading(steps[number:], Normalise, Affine):
+            number += leading(steps[number:], Normalise, Affine)
+        return number + leading(steps[number:], Rectify)
+
+    def state_shapes(self, *bottom_shapes):
+        each = ((self.options.num_output,), self.dtype)
+        return {"factor": each, "shift": each, "zero": each} if self.absorbed else {}
+
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
         return max(_filters.engine(self, g, self.block).scratch(g), g.batch * g.num_output)
@@ -70,7 +88,24 @@ class Convolution(Layer):
             g = self.geometry(x.shape)
             engine = _filters.engine(self, g, (x.block, y.block))
             x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
+            if self.absorbed:
+                self.forward_and_on(engine, g, x_data, y_data, y.block)
+                continue
             engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch)
+
+    def forward_and_on(self, engine, g, x, y, block):
+        """The same, with what follows: y_o = rectify(factor_o * sum of products + shift_o)."""
+        weight, bias, slope = self.params["weight"].data, self.params.get("bias"), slope_of(self.absorbed)
+        factor, shift, zero = self.state["factor"], self.state["shift"], self.state["zero"]
+        factor[...] = 1
+        shift[...] = bias.data if bias else 0
+        for step in self.absorbed:
+            step.then(factor, shift)
+        if slope in (0, 1) and engine.follows(g):
+            engine.forward_and_on(x, weight, factor, shift, y, g, self.scratch, rectify=slope == 0)
+            return
+        engine.forward(x, weight, None, y, g, self.scratch)
+        K.batch_norm_forward(y, zero, factor, None, shift, y, None, slope, g.num_output, count(g.output), block)
 
     def backward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")

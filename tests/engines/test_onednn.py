@@ -137,8 +137,26 @@ def test_leaves_float64_to_im2col():
 def test_is_compiled_code():
     """Never oneDNN's reference loops, which are a thousand times slower."""
     for g in CASES.values():
-        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, False, 1)
+        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, 1, False, False)
         assert not [name for name in made.implementations if name.startswith("ref")]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("rectify", [True, False])
+def test_forward_and_on(name, rectify, threads):
+    """What follows is computed with it: a factor and a shift for each channel, and a rectifier."""
+    g, rng = CASES[name], np.random.default_rng(5)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in (g.input_shape, g.weight_shape))
+    factor, shift = rng.standard_normal((2, g.num_output)).astype(np.float32)
+    engine, y, expected = OneDnn(), *np.empty((2, *g.output_shape), np.float32)
+    assert engine.follows(g)
+    scratch = np.empty(engine.scratch(g), np.float32)
+    engine.forward_and_on(x, w, factor, shift, y, g, scratch, rectify=rectify)
+    engine.forward(x, w, None, expected, g, scratch)
+    each = (-1, *[1] * len(g.output))
+    expected = expected * factor.reshape(each) + shift.reshape(each)
+    expected = np.maximum(expected, 0) if rectify else expected
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("change, message", [

@@ -73,7 +73,11 @@ class Kernels:
 
 
 def set_threads(count: int) -> None:
-    """Sets how many threads everything uses. At first: OMP_NUM_THREADS, or the cores that this process may use."""
+    """Sets how many threads everything uses: kernels, matrix products, oneDNN, and each data layer for its images.
+
+    At first: OMP_NUM_THREADS, or the cores that this process may use. Nets that are there already follow when they next
+    run, loaders do not.
+    """
     if count < 1:
         raise KernelError(f"the number of threads must be 1 or more, not {count}")
     _csrc.set_threads(count)

@@ -22,6 +22,7 @@ from typing import Any
 from . import engines, fusion, layout, memory
 from .arena import Parameters
 from .blob import View
+from .kernels import get_threads
 from .node import Node, share_data, share_diffs
 
 log = logging.getLogger("layerforge.net")
@@ -191,6 +192,7 @@ class Storage:
 
     def allocate(self) -> None:
         """Plans for the shapes as they are, and takes the memory, or what is missing of it."""
+        self.threads = get_threads()  # layers ask for scratch for so many
         self._moment = {"data": None, "diff": None}
         self._lay_out()
         self._join()
@@ -419,6 +421,8 @@ class Storage:
             self._moment["diff"] = self._now("diff")
 
     def _begin(self, kind: str, whole: bool) -> None:
+        if get_threads() > self.threads:
+            self._follow_threads(kind, whole)
         plane = self.data if kind == "data" else self.diff
         if not plane.shared:
             return
@@ -428,6 +432,20 @@ class Storage:
         self._moment[kind] = GONE
         for view, copy in self._began_with[kind]:
             copy[...] = getattr(view, kind)
+
+    def _follow_threads(self, kind: str, whole: bool) -> None:
+        """Takes the scratch that more threads need, before a pass; it may lie among the data or the diffs."""
+        self.threads = get_threads()
+        if not whole and (self.data if kind == "data" else self.diff).shared:
+            self._keep_all(kind)  # takes scratch, too, and repeats the last pass in it
+        if self.data.scratch:
+            self._take_data()
+        if self.diff.scratch:
+            given = [(view, view.diff.copy()) for view in self.outputs if view.diff is not None]
+            self._take_diffs()
+            for view, diff in given:
+                view.diff[...] = diff
+        self._take_scratch()
 
     def _now(self, kind: str) -> Any:
         """What must be as it was for a pass to be repeated: the weights, and for backward the forward pass too."""

@@ -113,7 +113,12 @@ def add_machine(parser: Parser) -> None:
         "--device", default="auto", metavar="auto|cpu|gpu|N", help="where to compute; auto: a GPU if there is one"
     )
     group.add_argument("--gpu", metavar="N|all", help="Caffe's way to ask for a GPU, as --device N")
-    group.add_argument("--threads", type=whole(1), metavar="N", help="threads to compute with; default: all cores")
+    group.add_argument(
+        "--threads",
+        type=whole(1),
+        metavar="N",
+        help="threads to compute with, and to read images; default: all cores that the process may use",
+    )
     group.add_argument("--cache", metavar="DIR", help="the folder for sample data; default: ~/.cache/layerforge")
     add_always(parser)
 

@@ -32,6 +32,7 @@ def prepare(args: Namespace, solver_mode: str | None = None) -> Device:
 
     if args.threads:
         kernels.set_threads(args.threads)
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # before it is imported: images are read in threads of ours
     threads = kernels.get_threads()
     log.info("Use %s with %d thread%s.", device.name.upper(), threads, "" if threads == 1 else "s")
     return device

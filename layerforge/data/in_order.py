@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from .loader import cores
+from ..kernels import get_threads
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -17,12 +17,12 @@ B = TypeVar("B")
 def in_order(
     function: Callable[[A], B], items: Iterable[A], threads: int | None = None, at_once: int = 8
 ) -> Generator[B, None, None]:
-    """``function`` of each item, in order, computed by threads: by default as many as there are cores.
+    """``function`` of each item, in order, computed by threads: by default as many as `kernels.set_threads` says.
 
     A thread takes ``at_once`` items, and no more is done ahead than keeps all threads busy. What a function raises is
     raised when its turn comes. Close the generator to end early: nothing new is begun then.
     """
-    threads = threads or cores()
+    threads = threads or get_threads()
 
     def some(chunk: list[A]) -> list[B]:
         return [function(item) for item in chunk]

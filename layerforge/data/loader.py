@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import threading
 import time
 import weakref
@@ -16,22 +15,18 @@ from typing import Any, Generic, TypeVar
 
 from ..datum import Datum
 from ..errors import DataError, LayerForgeError, ShapeError
+from ..kernels import get_threads
 from .decode import Image
 from .ring import Batch, Ring, Slot, Work, empty_batch
 from .shuffle import Order
 from .source import BadRecord, Source
 from .transform import Transformer
 
-__all__ = ["Ahead", "Batch", "Loader", "cores"]
+__all__ = ["Ahead", "Batch", "Loader"]
 
 log = logging.getLogger(__name__)
 
 W = TypeVar("W", bound=Work)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Ahead(Generic[W]):
@@ -39,7 +34,7 @@ class Ahead(Generic[W]):
 
     Of images and their labels, a `Batch`, unless the work makes other arrays.
 
-    ``threads``: how many work; 0 makes each batch when it is asked for; None takes as many as there are cores.
+    ``threads``: how many work; 0: each batch is made when it is asked for; None: as many as `kernels.set_threads` says.
     ``prefetch``: the batches in the ring. ``start``: the running number of the first row, for a resumed run.
 
     `next` raises what went wrong with that batch. Threads start with the first batch and end with `close`, or
@@ -48,7 +43,7 @@ class Ahead(Generic[W]):
 
     def __init__(self, work: W, *, threads: int | None = None, prefetch: int = 4, start: int = 0):
         self.work = work
-        self.threads = cores() if threads is None else threads
+        self.threads = get_threads() if threads is None else threads
         self.wait_seconds = 0.0  # how long `next` has waited, in all
         self._ring = Ring(work, max(1, prefetch) if self.threads else 1, start)
         # The threads hold the ring, not this object: it may vanish, also at the end of the process, and ends them.

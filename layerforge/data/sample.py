@@ -22,9 +22,9 @@ import numpy as np
 
 from ..datum import Datum, datum_bytes
 from ..errors import DataError, did_you_mean
+from ..kernels import get_threads
 from . import sample_digits, sample_shapes
 from .lmdb_writer import write_lmdb
-from .loader import cores
 
 SCHEME = "sample://"
 SETS: dict[str, ModuleType] = {"shapes": sample_shapes, "digits": sample_digits}
@@ -160,7 +160,7 @@ def write(sample: Sample, uri: str, part: Path, target: Path) -> None:
 
 
 def draw_all(sample: Sample) -> Generator[tuple[bytes, bytes], None, None]:
-    """Every record in order, drawn by as many threads as this process has cores: drawing releases the GIL."""
+    """Every record in order, drawn by as many threads as `kernels.set_threads` says: drawing releases the GIL."""
     import cv2
 
     def some(start: int) -> list[tuple[bytes, bytes]]:
@@ -169,7 +169,7 @@ def draw_all(sample: Sample) -> Generator[tuple[bytes, bytes], None, None]:
 
     threads_before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the threads here are enough
-    pool = ThreadPoolExecutor(cores())
+    pool = ThreadPoolExecutor(get_threads())
     try:
         for records in pool.map(some, range(0, sample.count, AT_ONCE)):
             yield from records

@@ -14,7 +14,7 @@ class Data(Batches, Layer):
     Tops: data (batch_size, C, H, W), of the shape that the first record has after its crop; label (batch_size), which
     may be left out. Records come in the order of their keys, over and over; ``shuffle: true`` gives every epoch its own
     order. With ``batch_size: 1`` and no crop, the shape follows the record. ``rand_skip`` starts somewhere in the
-    first so many records. ``threads`` (0: one for each core) work up to ``prefetch`` batches ahead. ``skip_bad: true``
+    first so many records. ``threads`` (0: as many as compute) work up to ``prefetch`` batches ahead. ``skip_bad: true``
     replaces a damaged record by the next good one, and logs it.
 
     Raises DataError for a source that is missing, empty or damaged, naming the record, and ShapeError where

@@ -20,7 +20,7 @@ class ImageData(Batches, Layer):
     the shape follows the image.
 
     Images come in the order of the list, over and over; ``shuffle: true`` gives every epoch its own order.
-    ``rand_skip`` starts somewhere in the first so many. ``threads`` (0: one for each core) work up to
+    ``rand_skip`` starts somewhere in the first so many. ``threads`` (0: as many as compute) work up to
     ``data_param.prefetch`` batches ahead. ``skip_bad: true`` replaces an image that cannot be read by the next good
     one, and logs it; ``cache: true`` keeps the files in memory.
 

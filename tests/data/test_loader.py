@@ -14,6 +14,7 @@ from layerforge.data import Loader, Source, Transformer, open_source
 from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.datum import Datum, datum_bytes
 from layerforge.errors import DataError, ShapeError
+from layerforge.kernels import get_threads
 
 COUNT = 23
 
@@ -287,8 +288,8 @@ def test_threads_end_with_the_loader():
     assert not loading_threads()
 
 
-def test_the_default_is_a_thread_for_each_core():
-    assert loader().threads == len(os.sched_getaffinity(0))
+def test_the_default_is_as_many_threads_as_compute():
+    assert loader().threads == get_threads()
 
 
 @pytest.mark.parametrize("threads", [0, 2])

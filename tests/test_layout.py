@@ -15,7 +15,8 @@ layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim:
 layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
         convolution_param { num_output: 32 kernel_size: 3 weight_filler { type: "xavier" } } }
 layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
-layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "norm1" type: "LRN" bottom: "conv1" top: "norm1" lrn_param { alpha: 0.1 } }
+layer { name: "pool1" type: "Pooling" bottom: "norm1" top: "pool1" pooling_param { kernel_size: 3 stride: 2 } }
 layer { name: "a" type: "Convolution" bottom: "pool1" top: "a"
         convolution_param { num_output: 32 kernel_size: 1 weight_filler { type: "xavier" } } }
 layer { name: "b" type: "Convolution" bottom: "pool1" top: "b"
@@ -42,7 +43,7 @@ layer { name: "ip3" type: "InnerProduct" bottom: "conv3" top: "ip3"
         inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
 """
 IN_BLOCKS = {
-    "conv1", "pool1", "pool1_pool1_0_split_0", "pool1_pool1_0_split_1", "pool1_pool1_0_split_2", "a", "b", "c",
+    "conv1", "norm1", "pool1", "pool1_pool1_0_split_0", "pool1_pool1_0_split_1", "pool1_pool1_0_split_2", "a", "b", "c",
     "sum", "sigmoid", "both", "both_both_0_split_0", "both_both_0_split_1", "conv2",
 }  # fmt: skip
 
@@ -104,7 +105,7 @@ def test_engines_are_told_once(caplog):
     """b reads plain blobs only, so the blobs of its group lie plain, and a 1x1 convolution of those is im2col's."""
     with caplog.at_level("DEBUG", "layerforge.net"):
         make(text=TEXT.replace("group: 2", "engine: CAFFE")).run_forward()
-    assert caplog.messages == ["Engine MKLDNN computes conv1, conv2, conv3", "Engine CAFFE computes a, b"]
+    assert caplog.messages == ["Engine MKLDNN computes conv1, conv2, conv3, ip, ip3", "Engine CAFFE computes a, b"]
 
 
 @pytest.mark.parametrize("reuse", [True, False])

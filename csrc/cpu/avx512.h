@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && defined(__linux__)
 #define LAYERFORGE_AVX512
+// GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of ours (bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 
 #define AVX512 __attribute__((target("arch=x86-64-v4")))

@@ -2,8 +2,10 @@
 // What a channel needs of its neighbours lies in rings of rows in the cache, so x is read from memory once.
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
+#include "avx512.h"
 #include "cpu.h"
 
 namespace portable {
@@ -124,73 +126,154 @@ void for_strips(int64_t count, const Shape& shape, const Body& body) {
   });
 }
 
+// A strip forward: f(offset, width), with its rings.
 template <class T, class Power>
-void forward(int64_t count, const T* x, T* y, const Shape& shape, T scale, T k, Power power) {
-  for_strips(count, shape, [&] {
-    return [&, squares = Ring<T>(shape.size, kStrip), sum = std::vector<T>(kStrip)](int64_t offset,
+auto forward_of_strip(const T* x, T* y, const Shape& shape, int64_t longest, T scale, T k, Power power) {
+  return [=, squares = Ring<T>(shape.size, longest), sum = std::vector<T>(longest)](int64_t offset,
                                                                                     int64_t width) mutable {
-      squares.clear();
-      for (int c = -shape.after(); c < shape.channels; ++c) {
-        const int next = c + shape.after();
-        if (next < shape.channels)
-          square(x + offset + next * shape.positions, width, squares.row(next));
-        else
-          squares.clear(next);
-        if (c < 0) continue;
-        const int64_t at = offset + c * shape.positions;
+    squares.clear();
+    for (int c = -shape.after(); c < shape.channels; ++c) {
+      const int next = c + shape.after();
+      if (next < shape.channels)
+        square(x + offset + next * shape.positions, width, squares.row(next));
+      else
+        squares.clear(next);
+      if (c < 0) continue;
+      const int64_t at = offset + c * shape.positions;
+      sum_rows(squares.up_to(next), shape.size, width, sum.data());
+      normalise(x + at, sum.data(), width, scale, k, power, y + at);
+    }
+  };
+}
+
+template <class T, class Power>
+auto backward_of_strip(const T* x, const T* dy, T* dx, const Shape& shape, int64_t longest, T scale, T k, T factor,
+                       Power power) {
+  return [=, squares = Ring<T>(shape.size, longest), ratios = Ring<T>(shape.size, longest),
+          own = Ring<T>(shape.before() + 1, longest),
+          sum = std::vector<T>(longest)](int64_t offset, int64_t width) mutable {
+    squares.clear();
+    ratios.clear();
+    for (int c = -shape.after(); c < shape.channels + shape.before(); ++c) {
+      const int next = c + shape.after(), done = c - shape.before();
+      const int64_t at = offset + c * shape.positions, finished = offset + done * shape.positions;
+      if (next < shape.channels)
+        square(x + offset + next * shape.positions, width, squares.row(next));
+      else
+        squares.clear(next);
+      if (c < 0) continue;
+      if (c < shape.channels) {
         sum_rows(squares.up_to(next), shape.size, width, sum.data());
-        normalise(x + at, sum.data(), width, scale, k, power, y + at);
+        weigh(x + at, dy + at, sum.data(), width, scale, k, power, own.row(c), ratios.row(c));
+      } else {
+        ratios.clear(c);
       }
+      if (done < 0) continue;
+      sum_rows(ratios.up_to(c), shape.size, width, sum.data());
+      combine(x + finished, own.row(done), sum.data(), width, factor, dx + finished);
+    }
+  };
+}
+
+constexpr int64_t kFew = 256;  // positions of a blob in blocks at a time
+
+// Channels of `width` positions, out of blocks to rows of kFew, and back.
+template <class T>
+CLONES void to_rows(const T* from, const Shape& shape, int block, int64_t width, T* to) {
+  for (int c = 0; c < shape.channels; c += block)
+    for (int l = 0; l < block; ++l)
+      for (int64_t p = 0; p < width; ++p) to[(c + l) * kFew + p] = from[c * shape.positions + p * block + l];
+}
+template <class T>
+CLONES void to_blocks(const T* from, const Shape& shape, int block, int64_t width, T* to) {
+  for (int c = 0; c < shape.channels; c += block)
+    for (int64_t p = 0; p < width; ++p)
+      for (int l = 0; l < block; ++l) to[c * shape.positions + p * block + l] = from[(c + l) * kFew + p];
+}
+
+// body() gives each thread a function of (offset, width): a few positions of one image, and where they lie.
+template <class Body>
+void for_positions(int64_t count, const Shape& shape, int block, int64_t most, const Body& body) {
+  const int64_t image = shape.channels * shape.positions, strips = (shape.positions + most - 1) / most;
+  if (image == 0) return;
+  parallel(count / image * strips, [&](int64_t begin, int64_t end, int) {
+    for (auto strip = body(); begin < end; ++begin) {
+      const int64_t from = begin % strips * most;
+      strip(begin / strips * image + from * block, std::min(most, shape.positions - from));
+    }
+  });
+}
+
+#ifdef LAYERFORGE_AVX512
+#include "lrn_avx512.h"
+#endif
+
+template <class T, class Power>
+void forward(int64_t count, const T* x, T* y, const Shape& shape, int block, T scale, T k, Power power) {
+  if (block == 1)
+    return for_strips(count, shape, [&] { return forward_of_strip(x, y, shape, kStrip, scale, k, power); });
+#ifdef LAYERFORGE_AVX512
+  if constexpr (std::is_same_v<Power, ThreeQuarters>)
+    if (block == kLanes && shape.size <= wide::kMost && has_avx512())
+      return for_positions(count, shape, block, wide::kPositions, [&] {
+        return [&](int64_t at, int64_t width) { wide::forward(x + at, y + at, shape, width, scale, k); };
+      });
+#endif
+  for_positions(count, shape, block, kFew, [&] {
+    const Shape rows{shape.channels, shape.size, kFew};
+    std::vector<T> in(shape.channels * kFew), out(in.size());
+    return [&, in, out, rows, block](int64_t at, int64_t width) mutable {
+      to_rows(x + at, shape, block, width, in.data());
+      forward_of_strip<T>(in.data(), out.data(), rows, width, scale, k, power)(0, width);
+      to_blocks(out.data(), shape, block, width, y + at);
     };
   });
 }
 
 template <class T, class Power>
-void backward(int64_t count, const T* x, const T* dy, T* dx, const Shape& shape, T scale, T k, T factor, Power power) {
-  for_strips(count, shape, [&] {
-    return [&, squares = Ring<T>(shape.size, kStrip), ratios = Ring<T>(shape.size, kStrip),
-            own = Ring<T>(shape.before() + 1, kStrip),
-            sum = std::vector<T>(kStrip)](int64_t offset, int64_t width) mutable {
-      squares.clear();
-      ratios.clear();
-      for (int c = -shape.after(); c < shape.channels + shape.before(); ++c) {
-        const int next = c + shape.after(), done = c - shape.before();
-        const int64_t at = offset + c * shape.positions, finished = offset + done * shape.positions;
-        if (next < shape.channels)
-          square(x + offset + next * shape.positions, width, squares.row(next));
-        else
-          squares.clear(next);
-        if (c < 0) continue;
-        if (c < shape.channels) {
-          sum_rows(squares.up_to(next), shape.size, width, sum.data());
-          weigh(x + at, dy + at, sum.data(), width, scale, k, power, own.row(c), ratios.row(c));
-        } else {
-          ratios.clear(c);
-        }
-        if (done < 0) continue;
-        sum_rows(ratios.up_to(c), shape.size, width, sum.data());
-        combine(x + finished, own.row(done), sum.data(), width, factor, dx + finished);
-      }
+void backward(int64_t count, const T* x, const T* dy, T* dx, const Shape& shape, int block, T scale, T k, T factor,
+              Power power) {
+  if (block == 1)
+    return for_strips(count, shape,
+                      [&] { return backward_of_strip(x, dy, dx, shape, kStrip, scale, k, factor, power); });
+#ifdef LAYERFORGE_AVX512
+  if constexpr (std::is_same_v<Power, ThreeQuarters>)
+    if (block == kLanes && shape.size <= wide::kMost && has_avx512())
+      return for_positions(count, shape, block, wide::kPositions, [&] {
+        return [&](int64_t at, int64_t width) {
+          wide::backward(x + at, dy + at, dx + at, shape, width, scale, k, factor);
+        };
+      });
+#endif
+  for_positions(count, shape, block, kFew, [&] {
+    const Shape rows{shape.channels, shape.size, kFew};
+    std::vector<T> in(shape.channels * kFew), diff(in.size()), out(in.size());
+    return [&, in, diff, out, rows, block](int64_t at, int64_t width) mutable {
+      to_rows(x + at, shape, block, width, in.data());
+      to_rows(dy + at, shape, block, width, diff.data());
+      backward_of_strip<T>(in.data(), diff.data(), out.data(), rows, width, scale, k, factor, power)(0, width);
+      to_blocks(out.data(), shape, block, width, dx + at);
     };
   });
 }
 
 template <class T>
-void lrn_forward(index_t count, const T* x, T* y, int channels, index_t positions, int size, T alpha, T beta, T k) {
+void lrn_forward(index_t count, const T* x, T* y, int channels, index_t positions, int block, int size, T alpha, T beta,
+                 T k) {
   const Shape shape{channels, size, positions};
   if constexpr (sizeof(T) == sizeof(float))
-    if (beta == 0.75f) return forward(count, x, y, shape, alpha / size, k, ThreeQuarters());
-  forward(count, x, y, shape, alpha / size, k, AnyPower<T>{beta});
+    if (beta == 0.75f) return forward(count, x, y, shape, block, alpha / size, k, ThreeQuarters());
+  forward(count, x, y, shape, block, alpha / size, k, AnyPower<T>{beta});
 }
 
 template <class T>
-void lrn_backward(index_t count, const T* x, const T* dy, T* dx, int channels, index_t positions, int size, T alpha,
-                  T beta, T k) {
+void lrn_backward(index_t count, const T* x, const T* dy, T* dx, int channels, index_t positions, int block, int size,
+                  T alpha, T beta, T k) {
   const Shape shape{channels, size, positions};
   const T factor = 2 * alpha * beta / size;
   if constexpr (sizeof(T) == sizeof(float))
-    if (beta == 0.75f) return backward(count, x, dy, dx, shape, alpha / size, k, factor, ThreeQuarters());
-  backward(count, x, dy, dx, shape, alpha / size, k, factor, AnyPower<T>{beta});
+    if (beta == 0.75f) return backward(count, x, dy, dx, shape, block, alpha / size, k, factor, ThreeQuarters());
+  backward(count, x, dy, dx, shape, block, alpha / size, k, factor, AnyPower<T>{beta});
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Local response normalisation across channels. x and y are (images, channels, positions).
+// Local response normalisation across channels. x and y are (images, channels, positions), plain where block is 1, or
+// (images, channels / block, positions, block) in blocks of channels.
 //
 //   s_c = k + alpha / size * sum of x_c'^2 over c' = c - (size - 1) / 2 ... c + size / 2    where there are such
 //   channels y_c = x_c * s_c^-beta
@@ -19,35 +20,47 @@ KERNEL T inverse_power(T s, T beta) {
   return pow(s, -beta);
 }
 
+// Where channel c of a position lies, counted from channel 0.
+KERNEL index_t channel_at(int c, index_t positions, int block) { return c / block * positions * block + c % block; }
+
+// The channel of element i.
+KERNEL int channel_of(index_t i, int channels, index_t positions, int block) {
+  return int(i / (positions * block) % (channels / block) * block + i % block);
+}
+
 // s of channel c, at the position whose channel 0 is x.
 template <class T>
-KERNEL T lrn_scale(const T* x, int c, int channels, index_t positions, int size, T alpha, T k) {
+KERNEL T lrn_scale(const T* x, int c, int channels, index_t positions, int block, int size, T alpha, T k) {
   const int begin = max(c - (size - 1) / 2, 0), end = min(c + size / 2 + 1, channels);
   T sum = 0;
-  for (int near = begin; near < end; ++near) sum += x[near * positions] * x[near * positions];
+  for (int near = begin; near < end; ++near) {
+    const T value = x[channel_at(near, positions, block)];
+    sum += value * value;
+  }
   return k + alpha / T(size) * sum;
 }
 
 // y = x * s^-beta
 template <class T>
-KERNEL void lrn_forward(index_t i, const T* x, T* y, int channels, index_t positions, int size, T alpha, T beta, T k) {
-  const int c = int(i / positions % channels);
-  const T s = lrn_scale(x + i - c * positions, c, channels, positions, size, alpha, k);
+KERNEL void lrn_forward(index_t i, const T* x, T* y, int channels, index_t positions, int block, int size, T alpha,
+                        T beta, T k) {
+  const int c = channel_of(i, channels, positions, block);
+  const T s = lrn_scale(x + i - channel_at(c, positions, block), c, channels, positions, block, size, alpha, k);
   y[i] = x[i] * inverse_power(s, beta);
 }
 
 // dx_c = dy_c s_c^-beta - 2 alpha beta / size * x_c * sum of dy_c' x_c' s_c'^(-beta - 1) over the c' whose sums have
 // x_c
 template <class T>
-KERNEL void lrn_backward(index_t i, const T* x, const T* dy, T* dx, int channels, index_t positions, int size, T alpha,
-                         T beta, T k) {
-  const int c = int(i / positions % channels);
+KERNEL void lrn_backward(index_t i, const T* x, const T* dy, T* dx, int channels, index_t positions, int block,
+                         int size, T alpha, T beta, T k) {
+  const int c = channel_of(i, channels, positions, block);
   const int begin = max(c - size / 2, 0), end = min(c + (size - 1) / 2 + 1, channels);
-  const index_t first = i - c * positions;
+  const index_t first = i - channel_at(c, positions, block);
   T sum = 0, own = 0;
   for (int near = begin; near < end; ++near) {
-    const T s = lrn_scale(x + first, near, channels, positions, size, alpha, k), power = inverse_power(s, beta);
-    const index_t at = first + near * positions;
+    const T s = lrn_scale(x + first, near, channels, positions, block, size, alpha, k), power = inverse_power(s, beta);
+    const index_t at = first + channel_at(near, positions, block);
     sum += dy[at] * x[at] * power / s;
     if (near == c) own = dy[at] * power;
   }

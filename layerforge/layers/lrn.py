@@ -24,6 +24,8 @@ class LRN(Layer):
     2012; within a channel: Jarrett et al., ICCV 2009.
     """
 
+    blocks = "alike"
+
     def setup(self, x):
         options = self.options
         if options.local_size % 2 == 0:
@@ -37,6 +39,9 @@ class LRN(Layer):
         message = f"norm_region: WITHIN_CHANNEL is for images (N, C, H, W), not for {self.describe()}"
         self.require(not self.within or len(x) == 4, message, "norm_region")
         return [x]
+
+    def takes_blocks(self, block, top):
+        return not self.within
 
     def state_shapes(self, x):
         return {"scale": (x, self.dtype)} if self.within else {}
@@ -53,7 +58,7 @@ class LRN(Layer):
             K.within_scale(y.data, scale, *x.shape[2:], size, alpha)
             K.within_forward(x.data, scale, y.data, beta)
         else:
-            K.lrn_forward(x.data, y.data, x.shape[1], count(x.shape, 2), *self.numbers, self.options.k)
+            K.lrn_forward(x.data, y.data, x.shape[1], count(x.shape, 2), x.block, *self.numbers, self.options.k)
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
@@ -63,4 +68,5 @@ class LRN(Layer):
             K.within_ratio(x.data, scale, y.diff, ratio, beta)
             K.within_backward(x.data, scale, y.diff, ratio, x.diff, *x.shape[2:], size, alpha, beta)
         elif not self.within:
-            K.lrn_backward(x.data, y.diff, x.diff, x.shape[1], count(x.shape, 2), *self.numbers, self.options.k)
+            numbers = (x.shape[1], count(x.shape, 2), x.block, *self.numbers, self.options.k)
+            K.lrn_backward(x.data, y.diff, x.diff, *numbers)

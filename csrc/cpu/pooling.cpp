@@ -363,8 +363,7 @@ void max_backward(index_t count, const T* dy, const int32_t* mask, T* dx, VOLUME
 #ifdef LAYERFORGE_AVX512
   if constexpr (sizeof(T) == sizeof(float)) {
     const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
-    // For larger strides the loop over windows is quicker.
-    if (sd == 1 && sh == 1 && lanes_only(kw, sw, pw, W, ow) && W == kLanes && is_wide<T>(h, w) && is_gathered(h, w))
+    if (lanes_only(kw, sw, pw, W, ow) && W == kLanes && kd * kh <= 16 && is_wide<T>(h, w))
       return for_planes(count / size, [&](int64_t plane) {
         wide::max_backward_of_blocks(dy + plane * windows, mask + plane * windows, dx + plane * size, h, w);
       });

@@ -238,12 +238,20 @@ AVX512 void spread_over_plane(const float* dy, float* dx, const Axis& h, const A
   }
 }
 
+// Fetches what the next row of windows reads and this one does not: a share of it for each window.
+AVX512_INLINE void fetch_row(const float* x, const Axis& h, const Axis& w, int o, int c) {
+  const float* const next = x + int64_t(o * h.stride - h.pad + h.kernel) * w.size * kLanes;
+  for (int i = 0; i < h.stride * w.stride; ++i)
+    _mm_prefetch(reinterpret_cast<const char*>(next + (c * h.stride * w.stride + i) * kLanes), _MM_HINT_T0);
+}
+
 // In blocks of 16 channels. mask counts positions and lanes together: (row * columns + column) * 16 + lane.
 AVX512 void max_of_blocks(const float* x, float* y, int32_t* mask, const Axis& h, const Axis& w) {
   for (int o = 0; o < h.output; ++o) {
     const Span rows = h[o];
     for (int c = 0; c < w.output; ++c, y += kLanes, mask += mask ? kLanes : 0) {
       const Span columns = w[c];
+      fetch_row(x, h, w, o, c);
       const int32_t start = (rows.begin * w.size + columns.begin) * kLanes;
       Best best{_mm512_set1_ps(Maximum::outside), _mm512_add_epi32(counting(), _mm512_set1_epi32(start))};
       for (int row = rows.begin; row < rows.end; ++row)
@@ -257,21 +265,24 @@ AVX512 void max_of_blocks(const float* x, float* y, int32_t* mask, const Axis& h
   }
 }
 
+// Window by window; rows become 0 just before the first window adds to them, while they are in the cache.
 AVX512 void max_backward_of_blocks(const float* dy, const int32_t* mask, float* dx, const Axis& h, const Axis& w) {
-  int32_t at = 0;
-  for (int row = 0; row < h.size; ++row) {
-    const Span rows = portable::covering(row, h.kernel, h.stride, h.pad, h.output);
-    for (int column = 0; column < w.size; ++column, at += kLanes) {
-      const Span columns = portable::covering(column, w.kernel, w.stride, w.pad, w.output);
-      const __m512i position = _mm512_add_epi32(counting(), _mm512_set1_epi32(at));
-      __m512 sum = _mm512_setzero_ps();
-      for (int o = rows.begin; o < rows.end; ++o)
-        for (int c = columns.begin; c < columns.end; ++c) {
-          const int64_t window = (int64_t(o) * w.output + c) * kLanes;
-          const __mmask16 here = _mm512_cmpeq_epi32_mask(_mm512_loadu_epi32(mask + window), position);
-          sum = _mm512_mask_add_ps(sum, here, sum, _mm512_loadu_ps(dy + window));
+  int cleared = 0;
+  for (int o = 0; o <= h.output; ++o) {
+    const Span rows = o < h.output ? h[o] : Span{h.size, h.size, 0};
+    for (; cleared < rows.end; ++cleared)
+      for (int i = 0; i < w.size; ++i) _mm512_storeu_ps(dx + (cleared * w.size + i) * kLanes, _mm512_setzero_ps());
+    for (int c = 0; o < h.output && c < w.output; ++c, dy += kLanes, mask += kLanes) {
+      const Span columns = w[c];
+      const __m512i where = _mm512_sub_epi32(_mm512_loadu_epi32(mask), counting());
+      const __m512 diff = _mm512_loadu_ps(dy);
+      for (int row = rows.begin; row < rows.end; ++row)
+        for (int column = columns.begin; column < columns.end; ++column) {
+          const int32_t at = (row * w.size + column) * kLanes;
+          const __m512 sum = _mm512_loadu_ps(dx + at);
+          const __mmask16 here = _mm512_cmpeq_epi32_mask(where, _mm512_set1_epi32(at));
+          _mm512_storeu_ps(dx + at, _mm512_mask_add_ps(sum, here, sum, diff));
         }
-      _mm512_storeu_ps(dx + at, sum);
     }
   }
 }
@@ -282,6 +293,7 @@ AVX512 void average_of_blocks(const float* x, float* y, const Axis& h, const Axi
     const Span rows = h[o];
     for (int c = 0; c < w.output; ++c, y += kLanes) {
       const Span columns = w[c];
+      fetch_row(x, h, w, o, c);
       __m512 total = _mm512_setzero_ps();
       for (int row = rows.begin; row < rows.end; ++row) {
         __m512 sum = _mm512_setzero_ps();

@@ -23,6 +23,7 @@ from . import engines, fusion, layout, memory
 from .arena import Parameters
 from .blob import View
 from .kernels import get_threads
+from .logs import FOR_PARSERS
 from .node import Node, share_data, share_diffs
 
 log = logging.getLogger("layerforge.net")
@@ -251,7 +252,7 @@ class Storage:
             if hasattr(node.layer, "engine"):
                 chosen.setdefault(node.layer.engine.name, []).append(node.layer.name)
         for name, layers in chosen.items():
-            log.debug("Engine %s computes %s", name, ", ".join(layers))
+            log.info("Engine %s computes %s", name, ", ".join(layers), extra=FOR_PARSERS)
         self._engines_told = True
 
     def _lay_plain(self, groups: Sequence[set[str]]) -> None:
@@ -305,18 +306,21 @@ class Storage:
         self.diff.take(
             {roots[name] for name in needed},
             {roots[name] for name in pinned} | (set(roots.values()) - written),
-            self._used(self.diff, running[::-1]),
+            self._used(self.diff, running[::-1], {id(group.first): group.reads for group in self.fused}),
             self._scratch_of_backward(running) if self.diff.reuse else [],
         )
         self._began_with["diff"] = self._copies(self.diff, self.outputs)
         self._weigh(loss for node in self.nodes for loss in node.losses)
 
     @staticmethod
-    def _used(plane: Plane, nodes: Sequence[Node]) -> dict[str, tuple[int, int]]:
-        """Root -> the first and the last of these nodes that reads or writes it."""
+    def _used(
+        plane: Plane, nodes: Sequence[Node], further: Mapping[int, Sequence[View]] | None = None
+    ) -> dict[str, tuple[int, int]]:
+        """Root -> the first and the last of these nodes that reads or writes it. ``further``: what the node of that id
+        reads beside its own blobs."""
         used: dict[str, tuple[int, int]] = {}
         for i, node in enumerate(nodes):
-            for view in (*node.bottom, *node.top):
+            for view in (*node.bottom, *node.top, *(further or {}).get(id(node), ())):
                 root = plane.roots[view.name]
                 used[root] = (used.get(root, (i, i))[0], i)
         return used
@@ -396,13 +400,13 @@ class Storage:
 
     def begin_backward(self, whole: bool) -> None:
         """Is told of a backward pass before it runs. It reads what forward left: all of that is kept from now on."""
-        self.need_diffs()
         if not whole:
             self.part()
         if self.data.reuse:
             self._keep_all("data")
         if any(group.first.runs_backward and not group.learns for group in self.fused):
             self._learn()
+        self.need_diffs()
         self._begin("diff", whole)
         if self._refilled:
             self._weigh(self._refilled)

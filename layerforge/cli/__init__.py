@@ -51,7 +51,7 @@ layerforge COMMAND --help tells a command's flags. Caffe's spellings work too: -
 """
 
 #: Flags that take no value; a verb may follow them.
-SWITCHES = ("resume", "debug")
+SWITCHES = ("data", "resume", "debug")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

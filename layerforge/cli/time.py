@@ -2,10 +2,15 @@
 
 The table goes to stdout, Caffe's log lines to stderr where that is no terminal. GFLOP/s count a multiply-add of a
 layer's products as two operations; backward does the work of forward once for each gradient that is needed. What is
-"ReLU, in bn1" is computed by bn1 in its own pass, and counted there.
+"ReLU, in bn1" is computed by bn1 in its own pass, and counted there. The engine is what computes a layer's products:
+CAFFE, im2col and matrix products, or MKLDNN, oneDNN.
+
+--data tells, too, how many images a second reading, decoding, transforming and the whole loader of each data layer
+give, and how many the net takes.
 
 examples:
   layerforge time --model nets/alexnet_train_val.prototxt --iterations 10
+  layerforge time --model nets/alexnet_train_val.prototxt --iterations 1 --data
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ def add_flags(parser: flags.Parser) -> None:
         "--iterations", type=flags.whole(1), default=50, metavar="N", help="passes each way; default: %(default)s"
     )
     flags.add_phase(parser)
+    parser.add_argument("--data", action="store_true", help="time the stages of data layers, too")
     parser.add_argument("--batch", type=flags.whole(1), metavar="N", help="in place of the batch size of its sources")
     parser.add_argument("--seed", type=flags.whole(0), default=1, metavar="N", help="default: %(default)s")
     flags.add_state(parser)
@@ -57,7 +63,7 @@ def run(args: Namespace, handler: Any) -> int:
     device = machine.prepare(args)
     from .. import TEST, TRAIN
     from ..net import Net
-    from . import definitions
+    from . import _data_rates, definitions
 
     definition = definitions.read_net(args.model)
     if args.batch:
@@ -65,17 +71,21 @@ def run(args: Namespace, handler: Any) -> int:
     phase = TRAIN if args.phase == "TRAIN" else TEST
     net = Net(definition, phase, args.level, args.stage, device=device, seed=args.seed)
     try:
+        if args.data and not _data_rates.loading(net):
+            raise flags.UsageError(f"--data: no layer of this net loads images in phase {args.phase}")
         log.info("Performing Forward", extra=FOR_PARSERS)
         log.info("Initial loss: %.6g", net.run_forward())
         log.info("Performing Backward", extra=FOR_PARSERS)
         net.run_backward()
         device.synchronize()
         forward, backward, total = measure(net, args.iterations, handler)
+        if not handler.calm:
+            log_as_caffe(net, forward, backward, total, args.iterations)
+        print(report(net, forward, backward, args.iterations))
+        if args.data:
+            print(f"\n{_data_rates.report(net)}")
     finally:
         net.close()
-    if not handler.calm:
-        log_as_caffe(net, forward, backward, total, args.iterations)
-    print(report(net, forward, backward, args.iterations))
     return 0
 
 
@@ -131,14 +141,16 @@ def report(net: Any, forward: list[float], backward: list[float], iterations: in
         work = work_of(node)
         all_work = [have + more for have, more in zip(all_work, work, strict=True)]
         share = f"{(ahead + back) / whole:.1%}" if whole else ""
-        cells = [node.layer.name, type_of(node.layer, fused), f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}" if back else ""]
+        cells = [node.layer.name, type_of(node.layer, fused), engine_of(node.layer)]
+        cells += [f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}" if back else ""]
         rows.append([*cells, share, rate(work[0], ahead), rate(work[1], back)])
     ahead, back = sum(forward) / iterations, sum(backward) / iterations
-    foot = ["all", "", f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}", "", rate(all_work[0], ahead), rate(all_work[1], back)]
-    head = ["layer", "type", "forward ms", "backward ms", "share", "GFLOP/s forward", "backward"]
+    foot = ["all", "", "", f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}", ""]
+    foot += [rate(work, seconds) for work, seconds in zip(all_work, (ahead, back), strict=True)]
+    head = ["layer", "type", "engine", "forward ms", "backward ms", "share", "GFLOP/s forward", "backward"]
     batch = batch_of(net)
     speed = f"\n{batch / whole:,.1f} images/s in batches of {batch}" if batch and whole else ""
-    return f"{table(head, rows, [foot], left=2)}\nForward and backward: {whole * 1e3:.3f} ms.{speed}"
+    return f"{table(head, rows, [foot], left=3)}\nForward and backward: {whole * 1e3:.3f} ms.{speed}"
 
 
 def work_of(node: Any) -> tuple[float, float]:
@@ -148,6 +160,14 @@ def work_of(node: Any) -> tuple[float, float]:
         return work, 0.0
     gradients = any(p.needs_diff for p in node.layer.blobs) + any(view.needs_diff for view in node.bottom)
     return work, work * gradients
+
+
+def engine_of(layer: Any) -> str:
+    """What computes a layer, where there is a choice, and in which order its values lie."""
+    if not hasattr(layer, "engine"):
+        return ""
+    block = max(layer.block)
+    return layer.engine.name + (f", blocks of {block}" if block > 1 else "")
 
 
 def rate(work: float, seconds: float) -> str:

@@ -45,7 +45,8 @@ class Ahead(Generic[W]):
         self.work = work
         self.threads = get_threads() if threads is None else threads
         self.wait_seconds = 0.0  # how long `next` has waited, in all
-        self._ring = Ring(work, max(1, prefetch) if self.threads else 1, start)
+        self.ahead = max(1, prefetch) if self.threads else 1  # batches
+        self._ring = Ring(work, self.ahead, start)
         # The threads hold the ring, not this object: it may vanish, also at the end of the process, and ends them.
         self._end = weakref.finalize(self, self._ring.close)
         self._lent = False

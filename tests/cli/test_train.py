@@ -28,6 +28,8 @@ def test_a_run_from_begin_to_end(lab):
     number = r"[-+.\dena]+"
     expected = [
         r"Use CPU with \d+ threads?\.",
+        *lab.engines,
+        *lab.engines,
         r"Seed 1\.",
         r"Solving Toy",
         r"Learning Rate Policy: fixed",

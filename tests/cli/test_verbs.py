@@ -5,6 +5,7 @@ import re
 import pytest
 
 import layerforge
+from layerforge.cli import _data_rates
 from layerforge.cli.table import memory
 from layerforge.cli.time import report
 
@@ -17,6 +18,7 @@ def test_test(lab):
     assert (ran.status, ran.out, ran.err) == (0, "", "")
     expected = [
         r"Use CPU with \d+ threads?\.",
+        *lab.engines,
         r"Loaded 2 layers from toy_iter_8\.caffemodel",
         r"Running for 2 iterations\.",
         rf"Batch 0, accuracy = {NUMBER}",
@@ -48,6 +50,7 @@ def test_time(lab):
     assert (ran.status, ran.err) == (0, "")
     expected = [
         r"Use CPU with \d+ threads?\.",
+        *lab.engines,
         "Performing Forward",
         f"Initial loss: {NUMBER}",
         "Performing Backward",
@@ -73,6 +76,7 @@ def test_time(lab):
     assert re.split(" {2,}", rows[0]) == [
         "layer",
         "type",
+        "engine",
         "forward ms",
         "backward ms",
         "share",
@@ -97,12 +101,47 @@ def test_the_figures_of_time(lab):
     lines = report(net, [0.0, 2e-3, 1e-3, 1e-3, 0.0], [0.0, 4e-3, 1e-3, 1e-3, 0.0], iterations=1).splitlines()
     conv, ip, everything = lines[3].split(), lines[5].split(), lines[8].split()
     work = 2 * 4 * 4 * 36 * 27
-    assert conv[2:5] == ["2.000", "4.000", "60.0%"]
-    assert float(conv[5]) == pytest.approx(work / 2e-3 / 1e9, abs=0.05)
-    assert float(conv[6]) == pytest.approx(work / 4e-3 / 1e9, abs=0.05), "no gradient of the data is needed"
-    assert ip[2:5] == ["1.000", "1.000", "20.0%"]
+    assert conv[2:6] == ["CAFFE", "2.000", "4.000", "60.0%"]
+    assert float(conv[6]) == pytest.approx(work / 2e-3 / 1e9, abs=0.05)
+    assert float(conv[7]) == pytest.approx(work / 4e-3 / 1e9, abs=0.05), "no gradient of the data is needed"
+    assert ip[3:6] == ["1.000", "1.000", "20.0%"]
     assert everything[1:3] == ["4.000", "6.000"]
     assert lines[9:] == ["Forward and backward: 10.000 ms.", "400.0 images/s in batches of 4"]
+
+
+def test_time_of_the_stages_of_data(lab, monkeypatch):
+    monkeypatch.setattr(_data_rates, "SECONDS", 0.01)
+    lab.read_records()
+    lab.write_records({b"%d" % i: lab.datum(i % 3) for i in range(6)})
+    ran = lab.run("time", "--model", "net.prototxt", "--iterations", "1", "--data", "--threads", "2")
+    assert (ran.status, ran.err) == (0, "")
+    text = ran.out.partition("in batches of 4\n\n")[2]
+    lines = text.splitlines()
+    assert lines[0] == 'layer "data" (Data), batches of 4'
+    assert re.split(" {2,}", lines[2]) == ["stage", "ms per image", "images/s"]
+    assert [re.split(" {2,}", line)[0] for line in lines[4:10]] == [
+        "read, one thread",
+        "decode, one thread",
+        "transform, one thread",
+        "the three, one thread",
+        "loader, 2 threads",
+        "net, forward and backward, without them",
+    ]
+    for line in lines[4:10]:
+        ms, images = re.split(" {2,}", line)[1:]
+        assert float(ms) >= 0
+        assert float(images.replace(",", "")) > 0
+    assert re.fullmatch(
+        rf"The loader gives {NUMBER} times what the net takes(\.|: the net waits for its data\.)", lines[11]
+    )
+    assert len(lines) == 12
+
+
+def test_time_of_the_stages_of_no_data(lab):
+    ran = lab.run("time", "--model", "net.prototxt", "--data")
+    assert ran.status == 2
+    expected = "layerforge time: --data: no layer of this net loads images in phase TRAIN\n"
+    assert ran.err == f"{expected}layerforge time --help tells the flags.\n"
 
 
 def test_check(lab):

@@ -6,6 +6,7 @@ the mistakes in the rest of the file are found too.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from .blob import Parameter, Shape, View, shape_of
 from .errors import DefinitionError, LayerForgeError, Problems, ShapeError, number, times
 from .layer import Layer
 from .node import Node
+
+log = logging.getLogger(__name__)
 
 AUTOMATIC = "(automatic)"  # Caffe's name of a loss that the definition does not name
 
@@ -43,6 +46,8 @@ class Graph:
         problems.raise_any()
         self._decide_backward(problems)
         problems.raise_any()
+        if state.phase == layer.TRAIN or self.force:
+            self._warn_of_spoilt_gradients()
         options = definition.with_children("layer", ())
         forks.warn([options, *graph.filter_layers(definition.children("layer"), state, problems)])
 
@@ -209,6 +214,27 @@ class Graph:
             for view, weight in zip(node.top, node.loss_weights, strict=True):
                 if weight or view.name in self.outputs:
                     view.needs_diff = view.needs_diff or node.runs_backward
+
+    def _warn_of_spoilt_gradients(self) -> None:
+        """Logs who works in place on what others need for their gradients, which are wrong then, as in Caffe."""
+        writers = []
+        for node in self.nodes:
+            made, over = node.layer, [view.name for view in node.in_place()]
+            needs = max(made.needs_top, made.needs_top_in_place if over else "", key=graph.LEVELS.index)
+            writers.append(
+                graph.Writer([view.name for view in node.top], over, needs if node.runs_backward else "", made.leaves)
+            )
+        for index, other, blob in graph.spoilt(writers):
+            made, needy = self.nodes[index].layer, self.nodes[other].layer
+            log.warning(
+                '%s: %s overwrites "%s" in place, which %s (%s) needs for its gradient: that will be wrong, as in'
+                " Caffe. Give its top a name of its own",
+                made.definition.place("top", made.param.top[:].index(blob)),
+                made.title,
+                blob,
+                needy.title,
+                needy.definition.place(),
+            )
 
     def _check_gradient(self, made: Layer, i: int, loss_of: Layer | None) -> None:
         """Refuses a gradient that a layer does not have, and one that would take the place of a loss weight."""

@@ -204,6 +204,33 @@ def _cycle(layers: Sequence[schema.Definition], index: int, bottom: str) -> list
     return []
 
 
+LEVELS = ("", "signs", "values")  # what a layer needs or leaves of data, each more than the one before
+
+
+@dataclass
+class Writer:
+    """A layer for `spoilt`: which blobs it writes, and which of these in place; what it needs of them for its gradient,
+    if it runs backward; what it leaves of those that it overwrites."""
+
+    tops: list[str]
+    in_place: list[str]
+    needs: str
+    leaves: str
+
+
+def spoilt(writers: Sequence[Writer]) -> list[tuple[int, int, str]]:
+    """Who overwrites in place what a layer above needs for its gradient: (the one, the other, the blob)."""
+    found = []
+    needed: dict[str, list[tuple[int, str]]] = {}  # blob -> the layers that wrote it and need something of it
+    for index, writer in enumerate(writers):
+        for top in writer.tops:
+            before = needed.get(top, []) if top in writer.in_place else []
+            lost = [(other, needs) for other, needs in before if LEVELS.index(needs) > LEVELS.index(writer.leaves)]
+            found += [(index, other, top) for other, _ in lost]
+            needed[top] = [one for one in before if one not in lost] + [(index, writer.needs)] * bool(writer.needs)
+    return found
+
+
 def split_name(blob: str, layer: str, top: int) -> str:
     """Caffe's name of the layer that copies a top for its readers."""
     return f"{blob}_{layer}_{top}_split"

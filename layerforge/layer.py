@@ -53,6 +53,11 @@ class Layer:
     absorbs_backward: ClassVar[bool] = False  # the steps that it absorbs need no backward pass of their own either
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
     Options: ClassVar[Any] = None
+    # What works in place on the tops of another layer may take away what that needs for its gradient. Of the data:
+    # "values", "signs" or "" for nothing, wherever the gradient is not 0.
+    needs_top: str = ""  # what backward needs of the tops
+    needs_top_in_place: str = ""  # the same, and of the bottom that the top was, if this layer itself works in place
+    leaves: str = ""  # what of the bottom there still is if this layer works in place
 
     def __init_subclass__(cls, register: bool = True, **kwargs: Any) -> None:
         """``register=False``: the class is no type, but what several types have in common."""

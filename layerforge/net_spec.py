@@ -65,7 +65,8 @@ class Function:
         for key, value in self.params.items():
             where = getattr(made, own) if own else None
             try:
-                if where is not None and key in where.DESCRIPTOR.fields_by_name:
+                whole = key.endswith("param") and key in made.DESCRIPTOR.fields_by_name  # as in pycaffe
+                if where is not None and key in where.DESCRIPTOR.fields_by_name and not whole:
                     _assign(where, key, value)
                 else:
                     _assign(made, key, value, instead=where)

@@ -20,6 +20,7 @@ from . import layer as layers
 from . import schema
 from .blob import Shape, View
 from .errors import DeviceError, KernelError, ShapeError
+from .graph import LEVELS
 from .layer import TRAIN
 
 __all__ = ["Bench", "assert_close", "check_gradient", "check_layer", "pairtest"]
@@ -74,6 +75,8 @@ def check_layer(
     - The directional derivative over all bottoms and parameters together, in float64, agrees with backward's.
     - Backward overwrites the diffs of the bottoms, which hold NaN before, adds to those of the parameters, and leaves
       alone what needs no diff.
+    - What it says by ``needs_top``, ``needs_top_in_place`` and ``leaves`` is so. Of LayerForge's own layers, also what
+      it does not say.
     - An array that is not contiguous is refused with KernelError or computed rightly; it is never copied and lost.
     - An empty batch works, and NaN in a bottom is NaN in the top: where the formula has it, or else somewhere.
     - Every device that this machine has computes the same as the CPU.
@@ -90,6 +93,7 @@ def check_layer(
                 seed=seed,
             )  # fmt: skip
             case.check_backward(tolerance)
+            case.check_needs_top(in_place)
         case.check_strided()
         case.check_empty()
         case.check_nan(expected, tolerance)
@@ -477,6 +481,61 @@ class _Case:
                     and not (bench.read(parameter.diff) == (3 if only is not None else 0)).all()
                 ):
                     self.fail(f'backward changes the diff of parameter "{name}", which needs none')
+
+    def check_needs_top(self, in_place: bool) -> None:
+        """What backward needs of the tops' data, and what of the bottom is left in place."""
+        _, diffs = self.both(self.bench())
+        made = self.bench().layer
+        ours = type(made).__module__.startswith(f"{__package__}.layers.")
+        for works_in_place in (False, True) if in_place else (False,):
+            said, name = made.needs_top, "needs_top"
+            if works_in_place:
+                said, name = max(said, made.needs_top_in_place, key=LEVELS.index), "needs_top_in_place"
+            needed = [
+                level
+                for level, spoil in (("signs", self.nothing), ("values", self.other_values))
+                if not self.survives(spoil, works_in_place, diffs)
+            ]
+            if said == "signs" and "values" in needed:
+                self.fail(f'{name} says "signs", but backward needs the values of its tops')
+            partly = any(weights is None for weights in self.top_diffs)
+            if ours and ((needed and not said) or (said and not needed and not partly)):
+                what = f"needs the {needed[-1]} of its tops" if needed else "needs nothing of its tops"
+                self.fail(f'{name} says "{said}", but backward {what}')
+        if in_place and made.leaves and diffs[0][0] is not None:
+            self.check_leaves(made.leaves)
+
+    def survives(self, spoil: Callable[[np.ndarray], np.ndarray], in_place: bool, diffs: Any) -> bool:
+        """Whether backward gives these diffs though the tops' data were changed."""
+        bench = self.bench(in_place=in_place)
+        if bench.layer.shares_data:
+            return True
+        tops = self.run(bench)
+        for y, values in zip(bench.top, tops, strict=True):
+            bench.write(y.data, spoil(values))
+        with np.errstate(all="ignore"):
+            now = bench.backward(self.top_diffs)
+        try:
+            self.compare_diffs(now, diffs, 1e-12, "")
+        except AssertionError:
+            return False
+        return True
+
+    def nothing(self, values: np.ndarray) -> np.ndarray:
+        """Others of other signs."""
+        return np.random.default_rng((self.seed, 1)).normal(0, 10, values.shape)
+
+    def other_values(self, values: np.ndarray) -> np.ndarray:
+        """Others of the same signs."""
+        return np.sign(values) * np.random.default_rng((self.seed, 1)).uniform(1, 2, values.shape)
+
+    def check_leaves(self, leaves: str) -> None:
+        bench = self.bench(in_place=True)
+        (y, *_), (dx, *_) = self.run(bench), self.both(self.bench())[1][0]
+        x, flows = self.bottoms[0], dx != 0
+        kept = y == x if leaves == "values" else np.sign(y) == np.sign(x)
+        if not kept[flows].all():
+            self.fail(f'leaves says "{leaves}", but in place these change where the gradient is not 0')
 
     def check_strided(self) -> None:
         tops, diffs = self.both(self.bench())

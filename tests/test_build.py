@@ -1,5 +1,8 @@
 """From definitions to nodes: what is made, and every mistake in its own words."""
 
+import re
+
+import numpy as np
 import pytest
 
 import layerforge as lf
@@ -371,3 +374,79 @@ def test_the_first_sharer_that_says_a_rate_is_named():
         'net.prototxt:6:42: layer "ip3" (InnerProduct): parameter "w" has lr_mult 3 here and 2 in layer "ip2"'
         " (InnerProduct): give both the same, or one of them none"
     )
+
+
+# Gradients that a layer in place spoils
+
+
+def chain(*layers, in_place=True):
+    """Layers of these types, each in place on what an InnerProduct writes, or not; options behind a bar."""
+    text = SOURCE + IP.replace("num_output: 3", 'num_output: 3 weight_filler { type: "gaussian" }')
+    blob = "ip"
+    for i, one in enumerate(layers):
+        kind, _, options = one.partition("|")
+        top = blob if in_place else f"{blob}_"
+        text += f'layer {{ name: "{kind}{i}" type: "{kind}" bottom: "{blob}" top: "{top}" {options} }}\n'
+        blob = top
+    return text + LOSS.replace('bottom: "ip"', f'bottom: "{blob}"')
+
+
+LEAKY = "ReLU|relu_param { negative_slope: 0.1 }"
+
+
+@pytest.mark.parametrize(
+    "layers, spoilt",
+    [
+        # What AlexNet, ResNet and others do.
+        (["ReLU", "Dropout"], []),
+        (["BatchNorm", "Scale", "ReLU", "Dropout"], []),
+        (["PReLU", "Dropout", "BatchNorm"], []),
+        ([LEAKY, "Dropout", LEAKY], []),
+        (["Clip|clip_param { min: 0 max: 6 }", "Dropout"], []),
+        (["Sigmoid"], []),
+        (["TanH", "ReLU"], []),
+        (["Sigmoid", "Dropout|dropout_param { dropout_ratio: 0 }", "Clip|clip_param { min: 0 max: 1 }"], []),
+        # Wrong.
+        (["Sigmoid", "Dropout"], [("Dropout1", "Sigmoid0")]),
+        (["TanH", "ReLU", "Dropout"], [("Dropout2", "TanH0")]),
+        (["ELU", "Dropout", "Dropout"], [("Dropout1", "ELU0")]),
+        (["ReLU", "BatchNorm"], [("BatchNorm1", "ReLU0")]),
+        (["ReLU", "Power|power_param { shift: 1 }"], [("Power1", "ReLU0")]),
+        (["Exp", "Sigmoid", "TanH"], [("Sigmoid1", "Exp0"), ("TanH2", "Sigmoid1")]),
+        (
+            ["ReLU", "TanH", "Scale|scale_param { filler { value: -1 } }"],
+            [("Scale2", "ReLU0"), ("Scale2", "TanH1")],
+        ),
+    ],
+)
+def test_gradients_that_a_layer_in_place_spoils(layers, spoilt, caplog):
+    lf.Net(schema.parse(chain(*layers), "NetParameter", "net.prototxt"), lf.TEST, allocate=False)
+    assert not caplog.messages
+    gradients = []
+    for in_place in (True, False):
+        made = lf.Net(schema.parse(chain(*layers, in_place=in_place), "NetParameter", "net.prototxt"), lf.TRAIN, seed=1)
+        rng = np.random.default_rng(0)
+        made.blobs["data"].data[...] = rng.standard_normal((4, 6))
+        made.blobs["label"].data[...] = [0, 1, 2, 1]
+        made.forward_backward()
+        gradients.append(made.params["ip"][0].diff.copy())
+    assert [tuple(re.findall(r'layer "(\w+)"', message)) for message in caplog.messages] == spoilt
+    assert np.allclose(*gradients, rtol=1e-4, atol=1e-6) == (not spoilt)
+
+
+def test_what_is_said_of_a_spoilt_gradient(caplog):
+    net(chain("Sigmoid", "Dropout"))
+    assert caplog.messages == [
+        'net.prototxt:5:55: layer "Dropout1" (Dropout) overwrites "ip" in place, which layer "Sigmoid0" (Sigmoid)'
+        " (net.prototxt:4:1) needs for its gradient: that will be wrong, as in Caffe. Give its top a name of its own"
+    ]
+
+
+def test_nothing_is_said_where_no_gradient_is_needed(caplog):
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 } inner_product_param {"
+    text = chain("Sigmoid", "TanH").replace("inner_product_param {", frozen)
+    net(text)
+    net(text.replace("lr_mult: 0", "lr_mult: 1"), lf.TEST)
+    assert not caplog.messages
+    net("force_backward: true\n" + text, lf.TEST)
+    assert len(caplog.messages) == 1

@@ -248,3 +248,13 @@ def test_tops_that_are_not_there():
         _ = P.Nothing
     with pytest.raises(AttributeError):
         del n.conv2
+
+
+def test_options_of_all_layers_are_not_taken_for_a_layer_s_own():
+    """transform_param stood in data_param for a while, and relu_param does in a fork's convolution_param."""
+    n = caffe.NetSpec()
+    n.data = L.Data(source="db", transform_param={"crop_size": 3})
+    n.conv = L.Convolution(n.data, num_output=2, kernel_size=1, relu_param={"negative_slope": 1})
+    data, conv = n.to_proto().layer
+    assert data.transform_param.crop_size == 3 and not data.data_param.HasField("transform_param")
+    assert conv.relu_param.negative_slope == 1 and not conv.convolution_param.HasField("relu_param")

@@ -56,6 +56,42 @@ def failure(expected=formula, **options):
     return str(caught.value)
 
 
+def test_what_is_needed_of_a_top():
+    """A layer that says that signs will do, though its backward reads values."""
+
+    def forward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        y.data[...] = np.exp(x.data)
+
+    def backward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        x.diff[...] = y.data * y.diff
+
+    parts = {"setup": lambda self, x: None, "forward": forward, "backward": backward, "in_place": True}
+    for said, name in (({"needs_top": "signs"}, "needs_top"), ({"needs_top_in_place": "signs"}, "needs_top_in_place")):
+        square(**parts, **said)
+        text = failure(np.exp, in_place=True)
+        assert text == f'Square: {name} says "signs", but backward needs the values of its tops'
+    for said in ({}, {"needs_top": "values"}):  # a layer need not say anything
+        square(**parts, **said)
+        check_layer('type: "Square"', [(2, 3)], np.exp, in_place=True)
+
+
+@pytest.mark.parametrize("leaves", ["signs", "values"])
+def test_what_is_left_in_place(leaves):
+    def forward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        y.data[...] = x.data - 0.25
+
+    def backward(self, bottom, top):
+        (x,), (y,) = bottom, top
+        x.diff[...] = y.diff
+
+    square(setup=lambda self, x: None, forward=forward, backward=backward, in_place=True, leaves=leaves)
+    text = failure(lambda x: x - 0.25, in_place=True, bottoms=[np.linspace(-0.5, 0.4, 6).reshape(2, 3)])
+    assert text == f'Square: leaves says "{leaves}", but in place these change where the gradient is not 0'
+
+
 def test_shapes():
     square(top_shapes=lambda self, x: [(*x, 1)])
     assert failure() == "Square: top_shapes gives [(2, 3, 1)], the formula [(2, 3)]"

@@ -17,6 +17,7 @@ class Clip(Layer):
 
     in_place = True
     blocks = "alike"
+    leaves = "values"
 
     def setup(self, x):
         for bound in ("min", "max"):

@@ -34,6 +34,8 @@ class Dropout(Layer):
         else:
             self.scale = 1.0 if self.drops else kept
 
+        self.leaves = "values" if self.scale == 1 else "signs"
+
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
         self.apply(x.data, y.data)

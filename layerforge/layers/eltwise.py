@@ -37,6 +37,8 @@ class Eltwise(Layer):
             message = f"coeff: is given {len(given)} times for {len(bottom_shapes)} bottoms: give one for each, or none"
             raise self.error(message, "coeff", kind=DefinitionError)
         self.coefficients = given or [1.0] * len(bottom_shapes)
+        if self.operation == "PROD" and not options.stable_prod_grad:
+            self.needs_top = "values"
 
     def top_shapes(self, *bottom_shapes):
         for i, shape in enumerate(bottom_shapes):

@@ -14,6 +14,8 @@ class ELU(Layer):
     """
 
     in_place = True
+    needs_top = "values"
+    leaves = "signs"
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top

@@ -17,6 +17,7 @@ class Exp(Layer):
     """
 
     in_place = True
+    needs_top = "values"
 
     def setup(self, x):
         o = self.options

@@ -43,6 +43,8 @@ class InfogainLoss(Layer):
 
     def setup(self, x, label, h=None):
         self.normalization = _losses.Normalization(self)
+        if len(self.param.top) > 1:
+            self.needs_top = "values"  # the probabilities
         self.matrix, self.written = None, None
         if h is not None:
             return

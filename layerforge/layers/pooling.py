@@ -52,6 +52,8 @@ class Pooling(Layer):
         self.layout = functools.partial(layout, windows=self.windows, floor=floor)
         self.counts_padding = options.avg_include_pad and not options.torch_pooling
         self.method = type(options).PoolMethod.Name(options.pool)
+        if self.method == "STOCHASTIC" and self.phase != TRAIN:
+            self.needs_top = "values"
         if len(self.param.top) > 1 and self.method != "MAX":
             raise self.mistake(f"pool: {self.method} has no second top: only MAX tells where its value was", "pool")
 

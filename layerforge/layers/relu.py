@@ -16,6 +16,11 @@ class ReLU(Layer):
 
     in_place = True
     blocks = "alike"
+    needs_top_in_place = "signs"
+
+    def setup(self, x):
+        slope = self.options.negative_slope
+        self.leaves = "values" if slope == 0 else "signs" if slope > 0 else ""
 
     def as_step(self):
         slope = self.options.negative_slope

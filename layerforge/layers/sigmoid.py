@@ -15,6 +15,7 @@ class Sigmoid(Layer):
 
     in_place = True
     blocks = "alike"
+    needs_top = "values"
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top

@@ -18,6 +18,7 @@ class Softmax(Layer):
     """
 
     in_place = True
+    needs_top = "values"
 
     def top_shapes(self, x):
         self.axis(self.options.axis, len(x))

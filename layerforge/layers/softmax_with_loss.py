@@ -43,6 +43,8 @@ class SoftmaxWithLoss(Layer):
 
     def setup(self, x, label):
         self.normalization = _losses.Normalization(self)
+        if len(self.param.top) > 1:
+            self.needs_top = "values"  # the probabilities
 
     def rows(self, x):
         return _labels.rows(x, self.axis(self.options.axis, len(x)))

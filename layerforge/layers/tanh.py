@@ -13,6 +13,8 @@ class TanH(Layer):
     """
 
     in_place = True
+    needs_top = "values"
+    leaves = "signs"
     blocks = "alike"
 
     def forward(self, bottom, top):

@@ -17,18 +17,22 @@
 
 namespace py = pybind11;
 
-constexpr size_t kLine = 64, kHuge = size_t(2) << 20;
+constexpr size_t kLine = 64, kPage = 4096, kHuge = size_t(2) << 20;
 
 static size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// 64-byte aligned; from 2 MiB on, 2 MiB aligned and on huge pages where the system has them. Null without memory.
+// 64-byte aligned; from 2 MiB on, 2 MiB aligned and on huge pages where the system has them. What is left over at the
+// end lies on small pages, unless that would save next to nothing: a net has hundreds of arrays, and half a huge page
+// for each of them would be the tenth part of its memory. Null without memory.
 static void* allocate(size_t bytes) {
-  const size_t unit = bytes >= kHuge ? kHuge : kLine;
+  const bool large = bytes >= kHuge;
+  const size_t whole = round_up(bytes, kHuge);
+  const size_t huge = whole - bytes <= bytes / 32 ? whole : whole - kHuge;
+  const size_t rounded = large ? std::max(huge, round_up(bytes, kPage)) : round_up(std::max<size_t>(bytes, 1), kLine);
   void* memory = nullptr;
-  const size_t rounded = round_up(std::max<size_t>(bytes, 1), unit);
-  if (posix_memalign(&memory, unit, rounded) != 0) return nullptr;
+  if (posix_memalign(&memory, large ? kHuge : kLine, rounded) != 0) return nullptr;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (unit == kHuge) madvise(memory, rounded, MADV_HUGEPAGE);
+  if (large) madvise(memory, huge, MADV_HUGEPAGE);
 #endif
   return memory;
 }
@@ -40,9 +44,9 @@ static py::object zeros(size_t bytes) {
   py::capsule owner(memory, [](void* pointer) { std::free(pointer); });
   {
     py::gil_scoped_release without_gil;
-    const int64_t pages = round_up(bytes, 4096) / 4096;
+    const int64_t pages = round_up(bytes, kPage) / kPage;
     auto clear = [&](int64_t begin, int64_t end, int) {
-      const size_t first = size_t(begin) * 4096, last = std::min(bytes, size_t(end) * 4096);
+      const size_t first = size_t(begin) * kPage, last = std::min(bytes, size_t(end) * kPage);
       if (first < last) std::memset(static_cast<char*>(memory) + first, 0, last - first);
     };
     if (bytes < kHuge)

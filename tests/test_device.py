@@ -1,4 +1,6 @@
 import mmap
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -170,3 +172,19 @@ def test_blas_that_is_damaged(monkeypatch, tmp_path):
     text = str(caught.value)
     assert text.startswith("OpenBLAS cannot be used: ") and str(library) in text
     assert text.endswith("; reinstall it with `pip install --force-reinstall scipy-openblas32`")
+
+
+def test_large_arrays_take_no_more_than_their_size():
+    """Huge pages are for whole ones: rounded up, an array of 2.2 MiB would take 4."""
+    code = """
+import re
+import numpy as np
+from layerforge.device import cpu
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+before = resident()
+arrays = [cpu.zeros(int(2.2 * 2**20), np.uint8) for _ in range(40)]
+print(resident() - before)
+"""
+    taken = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 0.99 < taken / (40 * 2.2) < 1.1

@@ -1,6 +1,8 @@
 """`layerforge test`, `time`, `check` and `summary`."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -205,6 +207,37 @@ def train_memory() -> str:
     work = taken["scratch"] + taken["state"]
     words += [f"work {memory(work)}"] * bool(work)
     return f"{memory(3 * parameters + taken['data'] + taken['diff'] + work)}: {', '.join(words)}"
+
+
+MEASURE = """
+import re
+import layerforge as lf
+from layerforge import layer, schema
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+solver = schema.message("SolverParameter")(
+    net="net.prototxt", base_lr=0.01, lr_policy="fixed", momentum=0.9, max_iter=1, random_seed=1
+)
+layer.load_layers()
+lf.set_threads(1)
+before = resident()
+made = lf.get_solver(solver, reuse=True)
+made.step(1)
+print(resident() - before)
+"""
+
+
+def test_the_memory_of_summary_is_what_training_takes(lab):
+    """But for libraries that are loaded on the way, some 20 MiB."""
+    lab.change("net.prototxt", "shape { dim: 4 dim: 3 dim: 8 dim: 8 }", "shape { dim: 64 dim: 3 dim: 96 dim: 96 }")
+    lab.change("net.prototxt", "shape { dim: 4 }", "shape { dim: 64 }")
+    lab.change("net.prototxt", "num_output: 4 ", "num_output: 16 ")
+    lab.change("net.prototxt", "num_output: 3 ", "num_output: 64 ")
+    said = re.search(r"Memory to train: ([\d.]+) MiB", lab.run("summary", "net.prototxt").out)
+    ran = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    planned, taken = float(said[1]), int(ran.stdout) / 2**20
+    assert planned > 100
+    assert planned - 1 < taken < planned + 40
 
 
 def test_summary_for_another_batch_and_phase(lab):

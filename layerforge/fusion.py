@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .blob import View
+
 if TYPE_CHECKING:
     from .blob import Parameter
     from .layer import Layer
@@ -76,53 +78,108 @@ def leading(steps: Sequence[Step], *kinds: type[Step]) -> int:
     return number
 
 
-def slope_of(steps: Sequence[Step]) -> float:
-    """The slope of the rectifier among them; 1 without one."""
-    return next((step.slope for step in steps if isinstance(step, Rectify)), 1.0)
+@dataclass(frozen=True)
+class Joined:
+    """What a layer computes beside its own.
+
+    ``steps``: those that follow on top 0. ``copies``: the blobs whose diffs add up to that of top 0. ``source``: who
+    holds the diff of top 0, if not top 0. ``fed``: the values of bottom 0 lie in state "x", not in bottom 0.
+    """
+
+    steps: tuple[Step, ...] = ()
+    copies: tuple[View, ...] = ()
+    source: View | None = None
+    fed: bool = False
+
+    @property
+    def slope(self) -> float:
+        """That of the rectifier; 1 without one."""
+        return next((step.slope for step in self.steps if isinstance(step, Rectify)), 1.0)
+
+    @property
+    def affine(self) -> tuple[Parameter | None, Parameter | None]:
+        """Weight and bias of the scale."""
+        return next(((step.weight, step.bias) for step in self.steps if isinstance(step, Affine)), (None, None))
 
 
-def affine_of(steps: Sequence[Step]) -> tuple[Parameter | None, Parameter | None]:
-    """Weight and bias of the scale among them."""
-    return next(((step.weight, step.bias) for step in steps if isinstance(step, Affine)), (None, None))
+APART = Joined()
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
-    """A node, and those behind it whose steps it computes. ``learns``: backward follows, with what forward keeps."""
+    """A node, and those behind it whose steps it computes.
+
+    ``learns``: backward follows, with what forward keeps. ``copier``: the Split behind them, the sum of whose gradients
+    the node computes as well. ``source``, ``index``: the node further down whose bottom of that index the blob is, and
+    whose top's gradient is the blob's: it is read there, and not copied. ``feeder``: the node that makes the blob, and
+    lets it lie where the first keeps it.
+    """
 
     first: Node
     others: list[Node]
     steps: tuple[Step, ...]
     learns: bool
+    copier: Node | None = None
+    source: Node | None = None
+    index: int = 0
+    feeder: Node | None = None
 
     @property
     def blob(self) -> str:
         """The name of the blob that they work on."""
         return self.first.top[0].name
 
+    @property
+    def reads(self) -> list[View]:
+        """Of which further blobs the first reads diffs."""
+        views = [] if self.copier is None else list(self.copier.top)
+        return views if self.source is None else [*views, self.source.top[0]]
+
     def join(self) -> None:
         """Lets the first compute the steps of all."""
         layer = self.first.layer
-        layer.absorbed = self.steps
+        copies: tuple[View, ...] = ()
         for node in self.others:
             node.forward = nothing
             if layer.absorbs_backward:
                 node.backward = nothing
+        if self.copier is not None:
+            copies = tuple(view for view in self.copier.top if view.needs_diff)
+            self.copier.backward = nothing
+        if self.source is not None:
+            self.source.layer.passed_diffs.add(self.index)
+        if self.feeder is not None:
+            self.feeder.forward = self.feed
+        source = None if self.source is None else self.source.top[0]
+        layer.joined = Joined(self.steps, copies, source, self.feeder is not None)
 
     def part(self) -> None:
         """Lets each layer compute what is its own."""
-        self.first.layer.absorbed = ()
+        self.first.layer.joined = APART
         for node in self.others:
             node.forward, node.backward = node.layer.forward, node.layer.backward
+        if self.copier is not None:
+            self.copier.backward = self.copier.layer.backward
+        if self.source is not None:
+            self.source.layer.passed_diffs.remove(self.index)
+        if self.feeder is not None:
+            self.feeder.forward = self.feeder.layer.forward
+
+    def feed(self, bottom: Sequence[View], top: Sequence[View]) -> None:
+        """The forward pass of the feeder."""
+        assert self.feeder is not None
+        (view,) = top
+        kept = View(view.name, view.shape, self.first.layer.state["x"])
+        kept.block = view.block
+        self.feeder.layer.forward(bottom, (kept,))
 
     def make_up(self) -> None:
         """Computes what each layer, on its own, would have kept of the last forward pass; the blob stays as it is."""
         if not any(node.layer.state for node in self.others):
             return
-        node = self.first
-        (view,) = node.top
+        (view,) = self.first.top
         values = view.data.copy()
-        node.layer.restore(node.bottom)
+        self.first.layer.restore(self.first.bottom)
         for node in (self.first, *self.others):
             node.layer.repeats = True
             node.forward(node.bottom, node.top)
@@ -140,33 +197,48 @@ def plan(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]], apart: set[s
     ``roots``: for data and for diffs, blob -> who has its memory. ``apart``: blobs whose layers stay apart.
     ``repeatable``: a forward pass that somebody wants to know more of can be repeated, so nothing needs to be kept.
     """
-    touched: list[dict[str, list[int]]] = [{} for _ in roots]
-    for i, node in enumerate(nodes):
-        for names, found in zip(roots, touched, strict=True):
-            for root in dict.fromkeys(names[view.name] for view in (*node.bottom, *node.top)):
-                found.setdefault(root, []).append(i)
+    touching = _touching(nodes, roots)
     groups: list[Group] = []
     taken: set[int] = set()
     for i, node in enumerate(nodes):
         if i in taken or len(node.top) != 1 or node.losses or node.top[0].name in apart:
             continue
-        name = node.top[0].name
-        nearby = sorted({j for names, found in zip(roots, touched, strict=True) for j in found[names[name]] if j > i})
-        followers = list(_followers(nodes, node, nearby))
-        learns = node.runs_backward and not repeatable
+        after = [j for j in touching[node.top[0].name] if j > i]
+        followers = list(_followers(nodes, node, after))
         steps = tuple(step for _, step in followers)
-        number = node.layer.absorbs(steps, learns) if steps and _speaks_for(node.layer, "absorbs") else 0
-        if number:
-            others = [j for j, _ in followers[:number]]
-            taken.update(others)
-            groups.append(Group(node, [nodes[j] for j in others], steps[:number], learns))
+        learns = node.runs_backward and not repeatable
+        own = _speaks_for(node.layer, "absorbs")
+        number = node.layer.absorbs(steps, learns) if steps and own else 0
+        others = [nodes[j] for j in after[:number]]
+        group = Group(node, others, steps[:number], learns)
+        readers = [nodes[j] for j in after[number:] if any(view is node.top[0] for view in nodes[j].bottom)]
+        if learns and own and node.layer.absorbs_copies and len(readers) == 1 and _adds_two(readers[0], node):
+            group.copier = readers[0]
+        if number or group.copier is not None:
+            if learns and node.layer.in_place and node.bottom[0] is node.top[0] and node.layer.absorbs_backward:
+                _connect(group, readers, [nodes[j] for j in touching[group.blob] if j < i])
+            taken.update(after[:number])
+            groups.append(group)
     return groups
 
 
-def _followers(nodes: Sequence[Node], first: Node, nearby: Sequence[int]) -> Iterator[tuple[int, Step]]:
+def _touching(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
+    """Blob -> the indices of the nodes that touch its data or its diff, under whatever name."""
+    found: list[dict[str, set[int]]] = [{} for _ in roots]
+    for i, node in enumerate(nodes):
+        for names, of in zip(roots, found, strict=True):
+            for view in (*node.bottom, *node.top):
+                of.setdefault(names[view.name], set()).add(i)
+    names = roots[0]
+    return {
+        name: sorted(set().union(*(of[roots[name]] for roots, of in zip(roots, found, strict=True)))) for name in names
+    }
+
+
+def _followers(nodes: Sequence[Node], first: Node, after: Sequence[int]) -> Iterator[tuple[int, Step]]:
     """The nodes that work in place on the first one's top, one behind the other, as long as they have steps."""
     (view,) = first.top
-    for j in nearby:
+    for j in after:
         node = nodes[j]
         in_place = len(node.bottom) == len(node.top) == 1 and node.bottom[0] is view and node.top[0] is view
         alike = not node.losses and node.runs_backward == first.runs_backward
@@ -174,6 +246,26 @@ def _followers(nodes: Sequence[Node], first: Node, nearby: Sequence[int]) -> Ite
         if step is None:
             return
         yield j, step
+
+
+def _adds_two(node: Node, first: Node) -> bool:
+    """Whether a node is a Split of the first one's top whose backward pass is the sum of two gradients."""
+    is_copier = node.layer.type == "Split" and node.bottom[0] is first.top[0] and node.runs_backward
+    return is_copier and sum(view.needs_diff for view in node.top) == 2
+
+
+def _connect(group: Group, readers: Sequence[Node], writers: Sequence[Node]) -> None:
+    """Lets the first node of a group, which works in place, read and keep things where they already lie."""
+    (view,) = group.first.top
+    if len(readers) == 1 and readers[0].runs_backward and _speaks_for(readers[0].layer, "same_diff"):
+        (reader,) = readers
+        places = [i for i, bottom in enumerate(reader.bottom) if bottom is view]
+        if len(places) == 1 and places[0] in reader.layer.same_diff() and view not in reader.top:
+            group.source, group.index = reader, places[0]
+    if writers and writers[-1].layer.overwrites and _speaks_for(writers[-1].layer, "overwrites"):
+        made = writers[-1]
+        if len(made.top) == 1 and made.top[0] is view and view not in made.bottom and not made.losses:
+            group.feeder = made
 
 
 def _speaks_for(layer: Layer, method: str) -> bool:

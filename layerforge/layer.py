@@ -19,7 +19,7 @@ import numpy as np
 from . import schema
 from .blob import Parameter, Shape, View
 from .errors import DefinitionError, LayerForgeError, Place, ShapeError, did_you_mean
-from .fusion import Step
+from .fusion import APART, Step
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class Layer:
     dynamic: ClassVar[bool] = False  # top shapes may differ from pass to pass: asked before each forward
     blocks: ClassVar[str] = ""  # blobs may lie in blocks of channels: "alike" in one order, or "each" in its own
     absorbs_backward: ClassVar[bool] = False  # the steps that it absorbs need no backward pass of their own either
+    absorbs_copies: ClassVar[bool] = False  # it can add up the diffs of copies of its top
+    overwrites: ClassVar[bool] = False  # forward writes all of every top wherever it is told, and reads nothing of it
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
     Options: ClassVar[Any] = None
     # What works in place on the tops of another layer may take away what that needs for its gradient. Of the data:
@@ -98,9 +100,8 @@ class Layer:
         self.stream = zlib.crc32(self.name.encode())
         self.step = 0
         self.block = (1, 1)  # of the bottoms and of the tops: see `layerforge.layout`
-        self.absorbed: tuple[
-            Step, ...
-        ] = ()  # the steps behind this layer that it computes too: see `layerforge.fusion`
+        self.joined = APART  # what this layer computes beside its own: see `layerforge.fusion`
+        self.passed_diffs: set[int] = set()  # the bottoms whose diff is not written, but read from top 0
         self.repeats = False  # this forward is the last one again, on the same bottoms: what counts passes must not
         field = options_field(type(self))
         self.options_name = field
@@ -155,11 +156,15 @@ class Layer:
         return None
 
     def absorbs(self, steps: Sequence[Step], learns: bool) -> int:
-        """How many of these steps, taken in place on top 0, this layer computes as well; `absorbed` will hold them.
+        """How many of these steps, taken in place on top 0, this layer computes as well; `joined` will hold them.
 
         ``learns``: backward follows, and whatever it needs must be kept.
         """
         return 0
+
+    def same_diff(self) -> Sequence[int]:
+        """The bottoms whose diff is that of top 0; backward leaves out the `passed_diffs`."""
+        return ()
 
     def restore(self, bottom: Sequence[View]) -> None:
         """Puts back what forward had overwritten of bottom 0."""

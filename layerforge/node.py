@@ -43,9 +43,18 @@ class Node:
 
 
 def share_diffs(nodes: Sequence[Node]) -> dict[str, str]:
-    """Blob -> root, the blob whose diff memory it has: its own, or that of the bottom of a layer that shares diffs."""
+    """Blob -> root, the blob whose diff memory it has: its own, or that of the bottom of a layer that shares diffs.
+
+    Where the diffs of a top and of some bottoms are equal, the first of these that nobody overwrites is the top's.
+    """
     roots: dict[str, str] = {}
+    overwritten = {view.name for node in nodes for view in node.in_place()}
     for node in nodes:
+        for k in node.layer.same_diff():
+            name = node.bottom[k].name
+            if name not in overwritten and roots[name] == name and node.top[0].name not in roots:
+                node.layer.passed_diffs.add(k)
+                roots[node.top[0].name] = name
         for i, view in enumerate(node.top):
             shared = node.layer.shares_diff and node.bottom and i == 0
             roots.setdefault(view.name, roots[node.bottom[0].name] if shared else view.name)

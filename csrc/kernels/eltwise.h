@@ -21,6 +21,13 @@ KERNEL void rectified_sum(index_t i, const T* a, const T* b, T* y, T ca, T cb, T
   y[i] = t > 0 ? t : slope * t;
 }
 
+// dx = the gradient of what was rectified to y, where y's is d, or the sum of d and e, which may be null. dx may be d.
+template <class T>
+KERNEL void rectified_gradient(index_t i, const T* y, const T* d, const T* e, T* dx, T slope) {
+  const T dy = e ? d[i] + e[i] : d[i];
+  dx[i] = y[i] > 0 ? dy : slope * dy;
+}
+
 // y = c * x
 template <class T>
 KERNEL void scale(index_t i, const T* x, T* y, T c) {

@@ -3,7 +3,7 @@
 import logging
 
 from ..errors import DefinitionError
-from ..fusion import Affine, Normalise, Rectify, affine_of, leading, slope_of
+from ..fusion import Affine, Normalise, Rectify, leading
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
 from ._kept import kept, kept_shapes
@@ -75,7 +75,7 @@ class BatchNorm(Layer):
 
     def state_shapes(self, x):
         each = (self.params["mean"].shape, self.dtype)
-        if self.running and not self.absorbed:
+        if self.running and not self.joined.steps:
             return {"mean": each, "scale": each}
         return {"mean": each, "scale": each, "square": each, "sum": each, "dot": each, **kept_shapes(self, x)}
 
@@ -107,23 +107,24 @@ class BatchNorm(Layer):
         mean, scale = self.state["mean"], self.state["scale"]
         if not x.count:
             return
+        values, copy = (self.state["x"], None) if self.joined.fed else (x.data, self.state.get("x"))
         if self.running:
             self.read_running(mean, scale)
         else:
-            self.measure(x, mean, scale)
-        (w, b), slope = affine_of(self.absorbed), slope_of(self.absorbed)
+            self.measure(x, values, mean, scale)
+        (w, b), slope = self.joined.affine, self.joined.slope
         affine = (w.data if w else None, b.data if b else None)
-        K.batch_norm_forward(x.data, mean, scale, *affine, y.data, self.state.get("x"), slope, *numbers, x.block)
+        K.batch_norm_forward(values, mean, scale, *affine, y.data, copy, slope, *numbers, x.block)
 
-    def measure(self, x, mean, scale):
+    def measure(self, x, values, mean, scale):
         """The batch's statistics, counted among the running ones."""
         items, channels, positions = self.layout(x.shape)
         rows = items * channels
         square = self.state["square"]
-        row_mean, row_square = x.data, None
+        row_mean, row_square = values, None
         if positions > 1:
             row_mean, row_square = self.scratch[:rows], self.scratch[rows : 2 * rows]
-            K.lane_moments(x.data, row_mean, row_square, positions, x.block)
+            K.lane_moments(values, row_mean, row_square, positions, x.block)
         M.group_moments(row_mean, row_square, mean, square, items, 1, channels, positions)
         running_mean, running_variance, factor = (p.data for p in self.blobs)
         keep, number = self.options.moving_average_fraction, items * positions
@@ -148,9 +149,9 @@ class BatchNorm(Layer):
         items, *numbers = self.layout(x.shape)
         channels, positions = numbers
         rows, number = items * channels, items * positions
-        (w, b), slope = affine_of(self.absorbed), slope_of(self.absorbed)
+        (w, b), slope, dy = self.joined.affine, self.joined.slope, self.joined.source or y
         mean, scale, total, dot = (self.state.get(name) for name in ("mean", "scale", "sum", "dot"))
-        given = (kept(self, x), mean, scale, w.data if w else None, b.data if b else None, y.diff)
+        given = (kept(self, x), mean, scale, w.data if w else None, b.data if b else None, dy.diff)
         if total is not None:
             sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
             K.lane_products(*given, sums, dots, slope, *numbers, x.block)
@@ -160,5 +161,5 @@ class BatchNorm(Layer):
             K.learn_scale(scale, total, dot, dw, db, count=channels)
         if self.running:
             total = dot = None
-        between = y.diff if self.absorbed and y is not x else None  # what the scale would have left there
+        between = y.diff if self.joined.steps and y is not x else None  # what the scale would have left there
         K.batch_norm_backward(*given, total, dot, x.diff, between, slope, number, *numbers, x.block)

@@ -1,10 +1,9 @@
 """Convolution."""
 
-from ..fusion import Affine, Normalise, Rectify, leading, slope_of
+from ..fusion import Affine, Normalise, Rectify, leading
 from ..kernels import Kernels
 from ..layer import Layer, count
 from . import _filters, _windows
-
 
 K = Kernels("batch_norm.h")
 
@@ -31,6 +30,7 @@ class Convolution(Layer):
     bottoms = (1, None)
     tops = (1, None)
     blocks = "each"
+    overwrites = True
 
     def setup(self, *bottom_shapes):
         self.channels, self.windows = _filters.read(self, bottom_shapes[0])
@@ -73,7 +73,7 @@ class Convolution(Layer):
 
     def state_shapes(self, *bottom_shapes):
         each = ((self.options.num_output,), self.dtype)
-        return {"factor": each, "shift": each, "zero": each} if self.absorbed else {}
+        return {"factor": each, "shift": each, "zero": each} if self.joined.steps else {}
 
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
@@ -88,18 +88,18 @@ class Convolution(Layer):
             g = self.geometry(x.shape)
             engine = _filters.engine(self, g, (x.block, y.block))
             x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
-            if self.absorbed:
+            if self.joined.steps:
                 self.forward_and_on(engine, g, x_data, y_data, y.block)
                 continue
             engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch)
 
     def forward_and_on(self, engine, g, x, y, block):
         """The same, with what follows: y_o = rectify(factor_o * sum of products + shift_o)."""
-        weight, bias, slope = self.params["weight"].data, self.params.get("bias"), slope_of(self.absorbed)
+        weight, bias, slope = self.params["weight"].data, self.params.get("bias"), self.joined.slope
         factor, shift, zero = self.state["factor"], self.state["shift"], self.state["zero"]
         factor[...] = 1
         shift[...] = bias.data if bias else 0
-        for step in self.absorbed:
+        for step in self.joined.steps:
             step.then(factor, shift)
         if slope in (0, 1) and engine.follows(g):
             engine.forward_and_on(x, weight, factor, shift, y, g, self.scratch, rectify=slope == 0)

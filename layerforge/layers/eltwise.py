@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..errors import DefinitionError
-from ..fusion import Rectify, leading, slope_of
+from ..fusion import Rectify, leading
 from ..kernels import Kernels
 from ..layer import Layer
 
@@ -25,6 +25,8 @@ class Eltwise(Layer):
 
     bottoms = (2, None)
     blocks = "alike"
+    absorbs_backward = True
+    absorbs_copies = True
 
     def setup(self, *bottom_shapes):
         options = self.options
@@ -49,6 +51,9 @@ class Eltwise(Layer):
     def absorbs(self, steps, learns):
         return leading(steps, Rectify) if self.operation == "SUM" else 0
 
+    def same_diff(self):
+        return [k for k, c in enumerate(self.coefficients) if c == 1] if self.operation == "SUM" else ()
+
     def state_shapes(self, *bottom_shapes):
         return {"winner": (bottom_shapes[0], np.int32)} if self.operation == "MAX" else {}
 
@@ -72,15 +77,18 @@ class Eltwise(Layer):
         for x, c in zip(values[:-1], coefficients, strict=False):
             K.sum(so_far, x, y, c0, c)
             so_far, c0 = y, 1
-        if self.absorbed:
-            K.rectified_sum(so_far, values[-1], y, c0, coefficients[-1], slope_of(self.absorbed))
+        if self.joined.steps:
+            K.rectified_sum(so_far, values[-1], y, c0, coefficients[-1], self.joined.slope)
         else:
             K.sum(so_far, values[-1], y, c0, coefficients[-1])
 
     def backward(self, bottom, top):
         (y,) = top
+        if self.joined.steps or self.joined.copies:
+            first, *second = [copy.diff for copy in self.joined.copies] or [y.diff]
+            K.rectified_gradient(y.data, first, second[0] if second else None, y.diff, self.joined.slope)
         for k, x in enumerate(bottom):
-            if not x.needs_diff:
+            if not x.needs_diff or k in self.passed_diffs:
                 continue
             if self.operation == "SUM":
                 K.scale(y.diff, x.diff, self.coefficients[k])

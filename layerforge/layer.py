@@ -53,6 +53,7 @@ class Layer:
     absorbs_backward: ClassVar[bool] = False  # the steps that it absorbs need no backward pass of their own either
     absorbs_copies: ClassVar[bool] = False  # it can add up the diffs of copies of its top
     overwrites: ClassVar[bool] = False  # forward writes all of every top wherever it is told, and reads nothing of it
+    records: ClassVar[bool] = True  # False: the host takes part in each pass, so a GPU's launches cannot be replayed
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
     Options: ClassVar[Any] = None
     # What works in place on the tops of another layer may take away what that needs for its gradient. Of the data:
@@ -98,7 +99,8 @@ class Layer:
         self.bottom_shapes: tuple[Shape, ...] = ()
         self.seed = seed
         self.stream = zlib.crc32(self.name.encode())
-        self.step = 0
+        self.step: Any = 0
+        self._doubt: tuple[Any, Callable[[], None]] | None = None
         self.block = (1, 1)  # of the bottoms and of the tops: see `layerforge.layout`
         self.joined = APART  # what this layer computes beside its own: see `layerforge.fusion`
         self.passed_diffs: set[int] = set()  # the bottoms whose diff is not written, but read from top 0
@@ -224,6 +226,22 @@ class Layer:
     def random_key(self) -> tuple[int, int, int]:
         """(seed, stream, step) for the counter-based generator: the same in the forward and backward of one pass."""
         return self.seed, self.stream, self.step
+
+    def doubt(self, array: Any, look: Callable[[], None]) -> None:
+        """Lets ``look()``, which raises what is wrong with the bottoms, be called if ``array`` holds a NaN: one number.
+
+        At once on the CPU; on another device when the host reads what the pass came to, so that nobody waits for it.
+        """
+        if self.device is None or self.device.is_host:
+            if math.isnan(array.item()):
+                look()
+        else:
+            self._doubt = (array, look)
+
+    def take_doubt(self) -> tuple[Any, Callable[[], None]] | None:
+        """What this forward pass left in doubt, once."""
+        found, self._doubt = self._doubt, None
+        return found
 
     @property
     def blobs(self) -> ParameterList:

@@ -25,6 +25,7 @@ from .errors import DefinitionError, ShapeError, did_you_mean
 from .layer import TRAIN, Layer
 from .mirrors import Mirrors, ShownParameter
 from .node import Node
+from .passes import Passes
 from .storage import Storage
 
 log = logging.getLogger("layerforge.net")
@@ -86,6 +87,7 @@ class Net:
         self._reuse = reuse
         self._fuse = fuse and self.device.is_host and self.dtype == np.float32
         self._storage: Storage | None = None
+        self._passes: Passes | None = None
         self._stale = False
         self._before: dict[str, list[Callback]] = {"forward": [], "backward": []}
         self._after: dict[str, list[Callback]] = {"forward": [], "backward": []}
@@ -136,6 +138,13 @@ class Net:
         assert self._storage is not None
         return self._storage
 
+    @property
+    def passes(self) -> Passes:
+        """The passes of a net on another device than the CPU, which are recorded."""
+        if self._passes is None:
+            self._passes = Passes(self)
+        return self._passes
+
     def memory_bytes(self) -> dict[str, int]:
         """Bytes by purpose: parameters (without another net's), parameter_diffs, data, diff, state, scratch."""
         parameters, diffs = self.arena.bytes()
@@ -148,6 +157,8 @@ class Net:
         stale, self._stale = self._stale, True  # until all shapes fit
         changed = [self._infer(node) for node in self.nodes if node.bottom]
         if stale or any(changed):
+            if self._passes is not None:
+                self._passes.forget()
             self.storage.allocate()
         self._stale = False
 
@@ -204,6 +215,14 @@ class Net:
 
     def run_forward(self, first: int = 0, last: int | None = None) -> float:
         """Runs layers first..last, and returns the weighted loss of their tops."""
+        return self.start_forward(first, last)()
+
+    def start_forward(self, first: int = 0, last: int | None = None) -> Callable[[], float]:
+        """Runs layers first..last; what it returns waits for the weighted loss of their tops, and gives it.
+
+        Where arrays lie on another device, the loss is read, and mistakes in labels are raised, not before that call;
+        it must come before the next forward pass. Backward may run in between.
+        """
         self.device.use()
         self.mirrors.send()
         if self._stale:
@@ -215,6 +234,10 @@ class Net:
         if first == 0:
             self.step += 1
         step = max(self.step, 0)
+        if not self.device.is_host:
+            result = self.passes.forward(first, last, step)
+            storage.end_forward()
+            return result
         before, after = self._before["forward"], self._after["forward"]
         loss = 0.0
         for i in range(first, last + 1):
@@ -226,15 +249,11 @@ class Net:
                 self._follow(node)
             node.forward(node.bottom, node.top)
             for view, weight in node.losses:
-                loss += weight * self._sum(view.data)
+                loss += weight * _sum(view.data)
             for callback in after:
                 callback(i)
         storage.end_forward()
-        return loss
-
-    def _sum(self, values: Any) -> float:
-        array = self.device.to_numpy(values)
-        return array.item() if array.size == 1 else float(array.sum(dtype=np.float64))
+        return lambda: loss
 
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
         """Runs backward from layer ``first`` (the last one) down to ``last``. Parameter diffs are added to."""
@@ -245,6 +264,15 @@ class Net:
         first = end if first is None else first
         storage = self.storage
         storage.begin_backward(whole=first == end and last == 0)
+        if self.device.is_host:
+            self._run_backward(first, last)
+        else:
+            self.passes.backward(first, last)
+        storage.end_backward()
+        if self._debug is not None:
+            debug_info.after_backward_pass(self)
+
+    def _run_backward(self, first: int, last: int) -> None:
         before, after = self._before["backward"], self._after["backward"]
         for i in range(first, last - 1, -1):
             node = self.nodes[i]
@@ -255,9 +283,6 @@ class Net:
             node.backward(node.bottom, node.top)
             for callback in after:
                 callback(i)
-        storage.end_backward()
-        if self._debug is not None:
-            debug_info.after_backward_pass(self)
 
     def forward_backward(self) -> float:
         """One pass each way; parameter diffs are added to. Returns the loss."""
@@ -539,6 +564,10 @@ class Net:
 
     def __repr__(self) -> str:
         return f"<Net {self.name!r} {graph.PHASES[self.phase]}: {len(self.nodes)} layers, {len(self.views)} blobs>"
+
+
+def _sum(array: np.ndarray) -> float:
+    return array.item() if array.size == 1 else float(array.sum(dtype=np.float64))
 
 
 def as_definition(source: Any, message_type: str) -> schema.Definition:

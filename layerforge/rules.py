@@ -12,7 +12,7 @@ where decay is weight_decay times the parameter's decay_mult. The kernels are th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from .arena import Run
 from .errors import DefinitionError, Problems, did_you_mean
 from .kernels import Kernels
 from .net import Net
+from .recorder import Recorder, Step
 from .schema import Definition
 
 K = Kernels("update.h")
@@ -35,10 +36,13 @@ registry: dict[str, type[Rule]] = {}
 class Rule:
     """How parameters move. A subclass registers itself under its name.
 
-    ``slots`` is the number of history arrays per parameter. `move` moves the parameters of one run of the arena.
+    ``slots`` is the number of history arrays per parameter. `move` moves the parameters of one run of the arena. With
+    ``records = True`` a GPU's launches in it are recorded and replayed: what changes from update to update must then be
+    a `number`, set in `prepare`.
     """
 
     slots: ClassVar[int] = 1
+    records: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -60,6 +64,10 @@ class Rule:
             self.decays[within] = solver.weight_decay * parameter.decay_mult
         self.slot = [net.device.zeros((parameters.size,), net.dtype) for _ in range(self.slots)]
         self._partial: Any = None
+        self._norm: Any = None
+        self._numbers: dict[str, Any] = {}
+        self._given: tuple[Any, ...] = ()
+        self._recorder = Recorder(net.device, self._steps, self._uses)
 
     @classmethod
     def check(cls, definition: Definition, problems: Problems) -> None:
@@ -70,18 +78,66 @@ class Rule:
 
         The diffs hold sums over iter_size batches; ``scale`` makes them means, and clips them.
         """
+        self.prepare(iteration)
+        if self.net.device.records and self.records:
+            given = (self.number("rate", rate), scale, self.solver.SerializeToString())
+            if given != self._given:
+                self._given = given
+            self._recorder.run()
+        else:
+            self._move_all(self.number("rate", rate), scale, iteration)
+        self.net.arena.changed()
+
+    def prepare(self, iteration: int) -> None:
+        """Computes what changes from update to update, before each."""
+
+    def number(self, name: str, value: float) -> Any:
+        """A number that changes: itself on the CPU; elsewhere it lies in the device's memory, where kernels read it."""
+        if name not in self._numbers:
+            self._numbers[name] = self.net.device.number(self.net.dtype)
+        number = self._numbers[name]
+        if number is None:
+            return value
+        number.set(value)
+        return number
+
+    def _move_all(self, rate: Any, scale: Any, iteration: int) -> None:
         for run in self.net.arena.runs:
             slots = [slot[run.within] for slot in self.slot]
             self.move(run, slots, (self.rates[run.blocks], self.decays[run.blocks], rate), (scale, self.l1), iteration)
-        self.net.arena.changed()
+
+    def _steps(self) -> list[Step]:
+        return [Step(lambda: self._move_all(self._given[0], self._given[1], 0), subject="the update")]
+
+    def _uses(self) -> list[Any]:
+        return [self._given, self.net.arena.runs, *self.slot]
+
+    def clip(self, bound: float, scale: float) -> tuple[Any, Callable[[], float]]:
+        """``scale``, or less, so that the norm of all diffs counts as no more than ``bound``; and what gives the norm.
+
+        On another device than the CPU nobody waits: the norm is read when it is asked for.
+        """
+        device = self.net.device
+        if device.is_host:
+            norm = self.norm()
+            return scale * (bound / norm) if norm > bound else scale, lambda: norm
+        number = self._numbers.setdefault("scale", device.number(self.net.dtype))
+        if self._norm is None:
+            self._norm = device.zeros((1,), np.float64)
+        S.clip(self._partial_sums(), self._norm, number.array, len(self._partial), scale, bound, count=1)
+        wait = device.read_later(self._norm)
+        return number, lambda: float(wait()[0])
 
     def norm(self) -> float:
         """The L2 norm of all diffs together, by which ``clip_gradients`` goes."""
+        return math.sqrt(self.net.device.to_numpy(self._partial_sums()).sum())
+
+    def _partial_sums(self) -> Any:
         diff = self.net.arena.diff
         if self._partial is None:
             self._partial = self.net.device.zeros((-(-diff.size // SUMMED),), np.float64)
         S.sum_of_squares(diff, self._partial, diff.size)
-        return math.sqrt(self.net.device.to_numpy(self._partial).sum())
+        return self._partial
 
     def move(self, run: Run, slots: list[Any], rates: tuple[Any, ...], diff: tuple[Any, ...], iteration: int) -> None:
         """Calls the kernel for a run: ``rates`` are its arguments rates, decays and rate, ``diff`` scale and l1."""
@@ -110,6 +166,8 @@ class SGD(Rule):
     m is ``momentum``. Polyak 1964; in this form Krizhevsky et al., NIPS 2012.
     """
 
+    records = True
+
     def move(self, run, slots, rates, diff, iteration):
         K.sgd(run.data, run.diff, *slots, *rates, self.solver.momentum, *diff)
 
@@ -120,12 +178,16 @@ class Nesterov(Rule):
     m is ``momentum``. Nesterov 1983; in this form Sutskever et al., ICML 2013.
     """
 
+    records = True
+
     def move(self, run, slots, rates, diff, iteration):
         K.nesterov(run.data, run.diff, *slots, *rates, self.solver.momentum, *diff)
 
 
 class AdaGrad(Rule):
     """h = h + g^2; w = w - r g / (sqrt(h) + delta). There is no momentum. Duchi et al., JMLR 2011."""
+
+    records = True
 
     @classmethod
     def check(cls, definition, problems):
@@ -140,6 +202,8 @@ class RMSProp(Rule):
 
     Tieleman & Hinton, Coursera 2012.
     """
+
+    records = True
 
     @classmethod
     def check(cls, definition, problems):
@@ -160,6 +224,7 @@ class AdaDelta(Rule):
     m is ``momentum``, here a decay. Zeiler, arXiv:1212.5701.
     """
 
+    records = True
     slots = 2
 
     def move(self, run, slots, rates, diff, iteration):
@@ -173,6 +238,7 @@ class Adam(Rule):
     part of g. Kingma & Ba, ICLR 2015.
     """
 
+    records = True
     slots = 2
 
     @classmethod
@@ -182,10 +248,14 @@ class Adam(Rule):
             if not 0 <= value < 1:
                 problems.add(DefinitionError(f"{field}: {value:g} must be from 0 to below 1", definition.place(field)))
 
-    def move(self, run, slots, rates, diff, iteration):
+    def prepare(self, iteration):
         first, second = self.solver.momentum, self.solver.momentum2
         correction = math.sqrt(1 - second ** (iteration + 1)) / (1 - first ** (iteration + 1))
-        K.adam(run.data, run.diff, *slots, *rates, first, second, correction, self.solver.delta, *diff)
+        self.correction = self.number("correction", correction)
+
+    def move(self, run, slots, rates, diff, iteration):
+        first, second = self.solver.momentum, self.solver.momentum2
+        K.adam(run.data, run.diff, *slots, *rates, first, second, self.correction, self.solver.delta, *diff)
 
 
 def _no_momentum(definition: Definition, problems: Problems) -> None:

@@ -75,6 +75,7 @@ class Solver:
         self.iter = 0
         self.loss = math.nan
         self._losses: deque[float] = deque(maxlen=max(1, self.param.average_loss))
+        self._told_later: list[Callable[[], None]] = []
         self._on_start: list[Callable[[], None]] = []
         self._on_gradients_ready: list[Callable[[], None]] = []
         self.requested: Callable[[], str] = lambda: CONTINUE  # asked between iterations, and between test batches
@@ -156,6 +157,7 @@ class Solver:
         while self.iter < end:
             if not self._iterate():
                 break
+        self._tell()
 
     def _iterate(self) -> bool:
         p = self.param
@@ -181,17 +183,31 @@ class Solver:
         return asked != STOP
 
     def _pass(self) -> float:
-        """Forward and, if the loss is a number, backward."""
-        loss = self.net.run_forward()
+        """Forward and backward. A loss that is no number is an error, before anything moves.
+
+        On the CPU backward then does not run; elsewhere the loss is waited for while backward runs.
+        """
+        result = self.net.start_forward()
+        later = not self.net.device.is_host
+        if later:
+            self.net.run_backward()
+        loss = result()
         if not math.isfinite(loss):
             self._not_finite(loss)
-        self.net.run_backward()
+        if not later:
+            self.net.run_backward()
         return loss
 
     def _smooth(self, loss: float) -> None:
         """Averages the loss over the last `average_loss` iterations. Unlike Caffe's, the window outlives a `step`."""
         self._losses.append(loss)
         self.loss = sum(self._losses) / len(self._losses)
+
+    def _tell(self) -> None:
+        """Logs what the device had not computed yet when it was launched."""
+        for each in self._told_later:
+            each()
+        self._told_later.clear()
 
     def apply_update(self) -> None:
         """Moves the parameters by the diffs that are there: clipped, averaged, regularised, at the current rate.
@@ -200,21 +216,16 @@ class Solver:
         as in Caffe.
         """
         p, rate = self.param, self.lr
+        self._tell()
         self.net.mirrors.send()
         if p.display and self.iter % p.display == 0:
             log.info("Iteration %d, lr = %.6g", self.iter, rate, extra=FOR_PARSERS)
-        scale = 1.0 / p.iter_size
+        scale: Any = 1.0 / p.iter_size
         if p.clip_gradients >= 0:
-            norm = self.rule.norm()
-            if norm > p.clip_gradients:
-                factor = p.clip_gradients / norm
-                log.info(
-                    "Gradient clipping: scaling down gradients (L2 norm %.6g > %.6g) by scale factor %.6g",
-                    norm,
-                    p.clip_gradients,
-                    factor,
-                )
-                scale *= factor
+            scale, norm = self.rule.clip(p.clip_gradients, scale)
+            self._told_later.append(lambda: log_clipping(norm(), p.clip_gradients))
+            if self.net.device.is_host:
+                self._tell()
         before = debug_info.copy_parameters(self.net) if self.net.debug_info else None
         self.rule.sweep(rate, scale, self.iter)
         if before is not None:
@@ -243,6 +254,7 @@ class Solver:
             if not self._iterate():
                 stopped = True
                 break
+        self._tell()
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot or stopped) and not self._just_taken():
             self.snapshot()
         if stopped:
@@ -543,6 +555,17 @@ def net_definition(definition: schema.Definition, plan: NetPlan) -> schema.Defin
         message.state.level = plan.level
     message.state.stage.extend(plan.stages)
     return found.replace(message)
+
+
+def log_clipping(norm: float, bound: float) -> None:
+    """Caffe's line about gradients that were clipped."""
+    if norm > bound:
+        log.info(
+            "Gradient clipping: scaling down gradients (L2 norm %.6g > %.6g) by scale factor %.6g",
+            norm,
+            bound,
+            bound / norm,
+        )
 
 
 def output_lines(kind: str, values: Mapping[str, np.ndarray], loss_weights: Mapping[str, float]) -> Iterator[str]:

@@ -222,6 +222,7 @@ class Bench:
         seed: int = 0,
     ):
         self.device = devices.get(device)
+        self.recorded = False
         self.dtype = np.dtype(dtype)
         self.definition = complete(definition, len(bottom_shapes), in_place)
         made = layers.layer_class(self.definition)(self.definition, phase, self.device, dtype, seed)
@@ -249,6 +250,10 @@ class Bench:
             made.state[name] = self.device.zeros(tuple(shape), kind)
         made.scratch = self.array((made.scratch_size(*bottom_shapes),))
 
+    def run(self, work: Callable[[], None]) -> None:
+        """Does what a pass does: at once, or by a record and its replay."""
+        (self.device.record(work) if self.recorded else work)()
+
     def resize(self, view: View, shape: Shape) -> None:
         """Gives the top of a dynamic layer another shape."""
         view.shape = shape
@@ -272,7 +277,10 @@ class Bench:
             self.write(x.data, values)
         for name, values in parameters.items():
             self.write(self.layer.params[name].data, values)
-        self.layer.forward(self.bottom, self.top)
+        self.run(lambda: self.layer.forward(self.bottom, self.top))
+        doubt = self.layer.take_doubt()
+        if doubt is not None and np.isnan(self.device.to_numpy(doubt[0])):
+            doubt[1]()
         return [self.read(y.data) for y in self.top]
 
     def backward(
@@ -292,7 +300,7 @@ class Bench:
             if y not in self.bottom:
                 y.needs_diff = values is not None
             self.write(y.diff, np.full(y.shape, np.nan) if values is None else values)
-        self.layer.backward(self.bottom, self.top)
+        self.run(lambda: self.layer.backward(self.bottom, self.top))
         params = self.layer.params
         return (
             [self.read(x.diff) if x.needs_diff else None for x in self.bottom],
@@ -600,6 +608,19 @@ class _Case:
             tops_there, diffs_there = self.both(self.bench(np.float32, device=device))
             self.compare(tops_there, tops, tolerance, f"on device {device}: ")
             self.compare_diffs(diffs_there, diffs, 10 * tolerance, f"on device {device}: ")
+            self.check_recorded(device)
+
+    def check_recorded(self, device: str) -> None:
+        """Launches that are recorded and replayed give the same bits as those that are not."""
+        bench = self.bench(np.float32, device=device)
+        made = bench.layer
+        if not (bench.device.records and made.records) or made.dynamic:
+            return
+        tops, diffs = self.both(bench)
+        bench.recorded = True
+        replayed, diffs_replayed = self.both(bench)
+        self.compare(replayed, tops, 0, f"replayed on device {device}: ")
+        self.compare_diffs(diffs_replayed, diffs, 0, f"replayed on device {device}: ")
 
 
 def strided(array: np.ndarray) -> np.ndarray:

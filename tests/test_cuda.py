@@ -4,6 +4,7 @@ The kernels are compiled by the real NVRTC; the driver that launches them is pla
 """
 
 import builtins
+import contextlib
 import ctypes
 import sys
 from types import SimpleNamespace
@@ -72,11 +73,44 @@ class FakeCupy:
                 raise FakeError("cudaErrorNoDevice")
             return count
 
+        cupy = self
+
+        class Stream(Nothing):
+            """Keeps launches while they are recorded, and the modes of records."""
+
+            kept = None
+
+            def begin_capture(self, mode):
+                cupy.modes.append(mode)
+                Stream.kept = []
+
+            def end_capture(self):
+                kept, Stream.kept = Stream.kept, None
+                if cupy.broken:
+                    raise FakeError("cudaErrorStreamCaptureInvalidated")
+                return SimpleNamespace(launch=lambda stream: [each() for each in kept], upload=lambda stream: None)
+
+        @contextlib.contextmanager
+        def using_allocator(allocate):
+            cupy.allocate = allocate
+            yield
+            cupy.allocate = None
+
+        def copy(to, source, size, kind, stream):
+            assert (kind, stream) == (2, 77)
+            ctypes.memmove(to, source, size)
+
+        class Pinned(bytearray):
+            ptr = property(lambda self: np.frombuffer(self, np.uint8).ctypes.data)
+
+        self.stream = Stream
+        self.modes, self.broken, self.allocate = [], False, None
         self.cuda = SimpleNamespace(
-            Device=Nothing, Stream=Nothing, Event=Nothing, alloc_pinned_memory=bytearray,
+            Device=Nothing, Stream=Stream, using_allocator=using_allocator, Event=Nothing, alloc_pinned_memory=Pinned,
             memory=SimpleNamespace(OutOfMemoryError=MemoryError),
             runtime=SimpleNamespace(
                 runtimeGetVersion=lambda: version, getDeviceCount=counted, CUDARuntimeError=FakeError,
+                streamCaptureModeThreadLocal=1, memcpyDeviceToHost=2, memcpyAsync=copy,
                 memGetInfo=lambda: (1 << 19, 1 << 20), getDeviceProperties=lambda number: {"name": b"Fake GPU"},
             ),
             function=SimpleNamespace(Module=lambda: SimpleNamespace(load=self.load, get_function=self.find)),
@@ -84,6 +118,8 @@ class FakeCupy:
         )  # fmt: skip
 
     def zeros(self, shape, dtype):
+        if self.allocate is not None:
+            self.allocate(1)
         if np.prod(shape) * np.dtype(dtype).itemsize > 1 << 20:
             raise MemoryError
         return Array(np.zeros(shape, dtype))
@@ -104,7 +140,16 @@ class FakeCupy:
         assert (y, z, v, w, shared, stream, extra) == (1, 1, 1, 1, 0, 77, 0)
         key = self.loaded[function]
         self.launched.append((key, blocks, threads))
-        device.get("emulated").launch(SimpleNamespace(key=key, family=""), blocks, threads, arguments)
+        play = device.get("emulated").launch
+        if self.stream.kept is None:
+            play(SimpleNamespace(key=key, family=""), blocks, threads, arguments)
+            return
+        places = ctypes.cast(arguments, ctypes.POINTER(ctypes.c_void_p))[:4]  # as a graph does: the values, now
+        kept = [ctypes.create_string_buffer(ctypes.string_at(place, 16), 16) for place in places]
+        again = (ctypes.c_void_p * 4)(*(ctypes.addressof(each) for each in kept))
+        self.stream.kept.append(
+            lambda: (kept, play(SimpleNamespace(key=key, family=""), blocks, threads, ctypes.addressof(again)))
+        )
 
 
 @pytest.fixture
@@ -249,6 +294,51 @@ def test_kernels_are_compiled_once_and_kept_on_the_disk(fake, monkeypatch):
             np.testing.assert_array_equal(gpu.to_numpy(y), np.where(values > 0, values, slope * values))
         assert cupy.launched == [("activation/relu_forward/float/narrow", 4, 256)] * 2
         monkeypatch.setattr(nvrtc, "compile", None)
+
+
+def test_records(fake):
+    cupy = fake()
+    gpu = device.get("gpu")
+    x, y, slope = gpu.zeros(10), gpu.zeros(10), gpu.number(np.float32)
+    slope.set(0.5)
+    K = Kernels("activation.h")
+    K.relu_forward(x, y, slope)
+    launches = len(cupy.launched)
+    replay = gpu.record(lambda: K.relu_forward(x, y, slope))
+    assert len(cupy.launched) == launches + 1
+    for value in (0.5, 0.25):
+        gpu.from_numpy(x, np.full(10, -4))
+        slope.set(value)
+        replay()
+        np.testing.assert_array_equal(gpu.to_numpy(y), np.full(10, -4 * value))
+    assert cupy.modes == [1]
+
+
+@pytest.mark.parametrize("what, call", [
+    ("to_numpy", lambda gpu, x: gpu.to_numpy(x)),
+    ("read_later", lambda gpu, x: gpu.read_later(x)),
+    ("from_numpy", lambda gpu, x: gpu.from_numpy(x, np.ones(10))),
+    ("synchronize", lambda gpu, x: gpu.synchronize()),
+    ("new memory", lambda gpu, x: gpu.zeros(3)),
+    ("new memory", lambda gpu, x: gpu.cupy.zeros(3, np.float32)),  # as a layer does that computes x + 1
+    ("another record", lambda gpu, x: gpu.record(lambda: None)),
+])  # fmt: skip
+@pytest.mark.parametrize("where", ["gpu", "emulated"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_cannot_be_recorded(fake, what, call, where, broken):
+    cupy = fake()
+    gpu = device.get(where)
+    cupy.broken = broken  # the record cannot even be ended
+    if where == "emulated":
+        if what == "read_later":
+            what = "to_numpy"
+        gpu.cupy = SimpleNamespace(zeros=gpu.zeros)
+    x = gpu.zeros(10)
+    with pytest.raises(DeviceError) as caught:
+        gpu.record(lambda: call(gpu, x))
+    assert str(caught.value) == f"{what}: not while launches are recorded, because a replay of them does not come here"
+    gpu.from_numpy(x, np.ones(10))  # is possible again
+    np.testing.assert_array_equal(gpu.read_later(x)(), np.ones(10))
 
 
 def test_large_grids_turn(fake):

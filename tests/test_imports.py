@@ -26,6 +26,7 @@ FLOORS = [
         "options",
         "protobytes",
         "random",
+        "recorder",
         "schema",
         "textformat",
         "upgrade",
@@ -33,7 +34,7 @@ FLOORS = [
     },
     {"data", "fillers"},
     {"layer"},
-    {"arena", "batches", "build", "debug_info", "graph", "layers", "layout", "node", "storage", "weights"},
+    {"arena", "batches", "build", "debug_info", "graph", "layers", "layout", "node", "passes", "storage", "weights"},
     {"net"},
     {"policies", "rules", "snapshot", "solver"},
     {

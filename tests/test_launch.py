@@ -146,6 +146,10 @@ def test_what_a_cpu_cannot():
     with pytest.raises(KernelError) as caught:
         cpu.gemm_batch(X, X, X, (1, 1, 1), (0, 0, 0), 1, False, False)
     assert str(caught.value) == 'Device("cpu") has no products in batches'
+    with pytest.raises(DeviceError) as failure:
+        cpu.record(lambda: None)
+    assert str(failure.value) == 'Device("cpu") records no launches'
+    assert cpu.read_later(HERE)() is HERE
     assert cpu.constant(HERE) is HERE
     assert emulated.constant(HERE) is emulated.constant(HERE.copy())
     with pytest.raises(DeviceError) as failure:

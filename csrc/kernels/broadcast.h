@@ -82,6 +82,13 @@ KERNEL void sum_columns(index_t i, const T* rows, T* y, index_t outer, index_t s
   y[i] = add ? y[i] + sum : sum;
 }
 
+// dx_(o, j) = the sum over k of dy_(o, k, j), k = 0 ... copies - 1: the gradient of repeating each row `copies` times
+template <class T>
+KERNEL void sum_copies(index_t i, const T* dy, T* dx, index_t copies, index_t inner) {
+  dy += i / inner * copies * inner + i % inner;
+  dx[i] = sum_of<T>(copies, [&](index_t k) { return dy[k * inner]; });
+}
+
 // dx = factor * dy of the row: the gradient of sum_rows
 template <class T>
 KERNEL void spread_rows(index_t i, const T* dy, T* dx, index_t inner, T factor) {

@@ -8,10 +8,11 @@ KERNEL void read_rows(index_t i, const T* x, int32_t* index, int32_t rows) {
   index[i] = x[i] > T(-1) && x[i] < T(rows) ? int32_t(x[i]) : -1;
 }
 
-// y_(m, j) = w_(index[m], j) + b_j; b may be null. i counts the elements of y (items, inner).
+// y_(m, j) = w_(index[m], j) + b_j, NaN where index[m] is -1; b may be null. i counts the elements of y (items, inner).
 template <class T>
 KERNEL void take_rows(index_t i, const T* w, const int32_t* index, const T* b, T* y, index_t inner) {
-  const T value = w[index[i / inner] * inner + i % inner];
+  const int32_t row = index[i / inner];
+  const T zero = 0, value = row < 0 ? zero / zero : w[row * inner + i % inner];
   y[i] = b ? value + b[i % inner] : value;
 }
 
@@ -32,7 +33,7 @@ KERNEL void add_rows(index_t i, const int32_t* index, const int32_t* next, const
                      index_t inner) {
   index_t m = i / inner;
   const index_t j = i % inner, at = index[m] * inner + j;
-  if (!first[m]) return;
+  if (!first[m] || at < 0) return;
   T sum = dw[at];
   for (; m >= 0; m = next[m]) sum += dy[m * inner + j];
   dw[at] = sum;

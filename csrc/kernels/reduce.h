@@ -18,6 +18,16 @@ KERNEL void sum_of_squares(index_t i, const T* x, double* partial, index_t size)
   partial[i] = ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
+// norm = the square root of the sum of `number` partial sums; scale = wanted, or where the norm is above `bound`,
+// wanted
+// * bound / norm. Needs one element of both.
+template <class T>
+KERNEL void clip(index_t i, const double* partial, double* norm, T* scale, index_t number, double wanted,
+                 double bound) {
+  norm[i] = sqrt(sum_of<double>(number, [&](index_t j) { return partial[j]; }));
+  scale[i] = T(norm[i] > bound ? wanted * (bound / norm[i]) : wanted);
+}
+
 // x = factor * x
 template <class T>
 KERNEL void scale(index_t i, T* x, T factor) {

@@ -78,10 +78,11 @@ def run(args: Namespace, handler: Any) -> int:
         log.info("Performing Backward", extra=FOR_PARSERS)
         net.run_backward()
         device.synchronize()
+        replayed = replay(net, args.iterations) if device.records else []
         forward, backward, total = measure(net, args.iterations, handler)
         if not handler.calm:
             log_as_caffe(net, forward, backward, total, args.iterations)
-        print(report(net, forward, backward, args.iterations))
+        print("\n".join([report(net, forward, backward, args.iterations), *replayed]))
         if args.data:
             print(f"\n{_data_rates.report(net)}")
     finally:
@@ -107,6 +108,25 @@ def measure(net: Any, iterations: int, handler: Any) -> tuple[list[float], list[
         taken = (time.perf_counter() - since) * 1e3
         log.info("Iteration: %d forward-backward time: %.6g ms.", i + 1, taken, extra=FOR_PARSERS)
     return forward.seconds, backward.seconds, time.perf_counter() - start
+
+
+def replay(net: Any, iterations: int) -> list[str]:
+    """What to say of passes that are recorded and replayed: how long they take, and which layers divide the records."""
+    for _ in range(2):  # which warms up, and records
+        net.forward_backward()
+    net.device.synchronize()
+    start = time.perf_counter()
+    for _ in range(iterations):
+        net.clear_param_diffs()
+        result = net.start_forward()
+        net.run_backward()
+        result()
+    net.device.synchronize()
+    whole = (time.perf_counter() - start) / iterations
+    passes = net.passes
+    number = passes.forward_recorder.records + passes.backward_recorder.records
+    lines = [f"Replayed, in {number} records: {whole * 1e3:.3f} ms."]
+    return lines + [f"Not recorded: {title}: {why}." for title, why in passes.apart.items()]
 
 
 def with_bar(steps: Iterable[int], handler: Any) -> Iterable[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import KernelError
+from ..errors import DeviceError, KernelError
 
 
 class Number:
@@ -29,8 +29,9 @@ class Number:
 
     def set(self, value: float) -> None:
         """Changes it for the launches that follow."""
-        if self._host[0] != value:
-            self._host[0] = value
+        new = self.dtype.type(value)
+        if self._host[0] != new:
+            self._host[0] = new
             self._write(self.array, self._host)
 
     def __index__(self) -> int:
@@ -108,6 +109,22 @@ class Device(ABC):
     def synchronize(self) -> None:
         """Waits until everything that was started is done."""
 
+    def read_later(self, array: Any) -> Callable[[], np.ndarray]:
+        """Starts to copy an array to the host; calling what this returns waits for the copy, and gives it."""
+        values = self.to_numpy(array)
+        return lambda: values
+
+    #: Whether launches can be recorded, and the record replayed. Else everything runs when it is called.
+    records = False
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What ``work`` launches, to be run again and again by calling what this returns. Nothing runs meanwhile.
+
+        Every launch has the arguments that it had; a `Number` is read anew. Whatever needs the host or new memory
+        raises DeviceError, and what ``work`` raises ends the record.
+        """
+        raise DeviceError(f"{self!r} records no launches")
+
     def use(self) -> None:  # noqa: B027 (a device of which there is one has nothing to do)
         """Makes it the one on which this thread computes from now on."""
 
@@ -136,6 +153,11 @@ class Device(ABC):
 
     def __repr__(self) -> str:
         return f'Device("{self.name}")'
+
+
+def refuse_while_recording(what: str) -> NoReturn:
+    """Says that the host, or memory that is taken now, can have no part in what is replayed later."""
+    raise DeviceError(f"{what}: not while launches are recorded, because a replay of them does not come here")
 
 
 #: The arrays of devices that are not the host: type -> the device of such an array.

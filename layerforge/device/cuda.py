@@ -7,13 +7,15 @@ products go to cuBLAS directly (see `layerforge.device.cublas`). Everything runs
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import math
 import os
 import zipfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import numpy as np
 from .. import files
 from ..errors import DeviceError, SnapshotError
 from . import nvrtc
-from .base import Device, Number, check_gemm, homes
+from .base import Device, Number, check_gemm, homes, refuse_while_recording
 from .cublas import WORKSPACE, Cublas
 from .libraries import load
 
@@ -85,6 +87,8 @@ def get(number: int) -> Cuda:
 class Cuda(Device):
     """One GPU."""
 
+    records = True
+
     def __init__(self, cupy: Any, number: int):
         self.cupy = cupy
         self.ordinal = number
@@ -102,6 +106,8 @@ class Cuda(Device):
         attributes = self._device.attributes
         self._places = attributes["MultiProcessorCount"] * (attributes["MaxThreadsPerMultiProcessor"] // THREADS)
         self._turn = 0
+        self._recording = False
+        self._read: deque[Any] = deque(maxlen=16)  # pinned memory that copies may still be writing to
         self._functions: dict[str, int] = {}
         self._modules: list[Any] = []
         homes[cupy.ndarray] = lambda array: get(array.device.id)
@@ -126,6 +132,7 @@ class Cuda(Device):
         return self._allocate(self.cupy.empty, shape, dtype)
 
     def _allocate(self, make: Any, shape: Sequence[int] | int, dtype: Any) -> Any:
+        self._refuse("new memory")
         self.use()
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = np.dtype(dtype)
@@ -139,9 +146,29 @@ class Cuda(Device):
             ) from error
 
     def to_numpy(self, array: Any) -> np.ndarray:
+        self._refuse("to_numpy")
         return array.get(stream=self.stream)
 
+    def read_later(self, array: Any) -> Callable[[], np.ndarray]:
+        self._refuse("read_later")
+        self.use()
+        runtime = self.cupy.cuda.runtime
+        memory = self.cupy.cuda.alloc_pinned_memory(array.nbytes)
+        runtime.memcpyAsync(
+            memory.ptr, array.data.ptr, array.nbytes, runtime.memcpyDeviceToHost, self.stream.ptr
+        )  # fmt: skip
+        event = self.cupy.cuda.Event(disable_timing=True)
+        event.record(self.stream)
+        self._read.append(memory)
+
+        def wait() -> np.ndarray:
+            event.synchronize()
+            return np.frombuffer(memory, array.dtype, array.size).reshape(array.shape).copy()
+
+        return wait
+
     def from_numpy(self, out: Any, array: np.ndarray) -> None:
+        self._refuse("from_numpy")
         if out.shape != np.shape(array):
             raise DeviceError(f"from_numpy: an array {np.shape(array)} does not fit one of shape {out.shape}")
         if not out.size:
@@ -152,7 +179,39 @@ class Cuda(Device):
         staging.send(array, out, self.stream)
 
     def synchronize(self) -> None:
+        self._refuse("synchronize")
         self.stream.synchronize()
+
+    # Records.
+
+    def _refuse(self, what: str) -> None:
+        """Raises DeviceError while a record is made, before CUDA would and would end the record."""
+        if self._recording:
+            refuse_while_recording(what)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        self._refuse("another record")
+        self.use()
+        cuda = self.cupy.cuda
+
+        def allocate(size: int) -> Any:
+            refuse_while_recording("new memory")  # a replay would write to it when it is somebody else's
+
+        # Only this thread is held to CUDA's rules for records: those of the data layers go on.
+        self.stream.begin_capture(cuda.runtime.streamCaptureModeThreadLocal)
+        self._recording = True
+        try:
+            with cuda.using_allocator(allocate):
+                work()
+        except BaseException:
+            self._recording = False
+            with contextlib.suppress(cuda.runtime.CUDARuntimeError):
+                self.stream.end_capture()  # which fails where the record is broken already
+            raise
+        self._recording = False
+        graph = self.stream.end_capture()
+        graph.upload(self.stream)
+        return lambda: graph.launch(self.stream)
 
     def number(self, dtype: Any) -> Number:
         return Number(self.zeros(1, dtype), self.from_numpy)

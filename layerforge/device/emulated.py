@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,13 +19,35 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..errors import DeviceError, KernelError
 from . import blas
-from .base import Device, Number, check_gemm, homes
+from .base import Device, Number, check_gemm, homes, refuse_while_recording
 from .cublas import Cublas
 
 #: Functions of numpy's that layers may call on a device's arrays, because CuPy has them too.
 FUNCTIONS = {np.split, np.concatenate, np.sum}
 
+SLOT = 16  # bytes that `layerforge.launch` lays out for each argument
 BLOCKS, THREADS = 3, 32  # few, so that the loops over the grid turn
+
+
+class Stream:
+    """Where work goes: it is done at once, or while a record is made, kept for its replays."""
+
+    def __init__(self) -> None:
+        self.kept: list[Callable[[], Any]] | None = None
+
+    def do(self, work: Callable[[], Any]) -> None:
+        if self.kept is None:
+            work()
+        else:
+            self.kept.append(work)
+
+    def refuse(self, what: str) -> None:
+        """Raises DeviceError while a record is made."""
+        if self.kept is not None:
+            refuse_while_recording(what)
+
+
+stream = Stream()
 
 
 class Array(NDArrayOperatorsMixin):
@@ -56,17 +78,22 @@ class Array(NDArrayOperatorsMixin):
         return SimpleNamespace(ptr=self._memory.ctypes.data)
 
     def reshape(self, *shape: Any) -> Array:
-        return Array(self._memory.reshape(*shape))
+        return self._part(self._memory.reshape(*shape), "reshape of an array that is not contiguous")
 
     def copy(self) -> Array:
-        return Array(self._memory.copy())
+        return _new(self._memory.copy(), "copy")
 
     def fill(self, value: float) -> None:
-        self._memory.fill(value)
+        stream.do(lambda: self._memory.fill(value))
 
-    def sum(self, axis: Any = None, dtype: Any = None, out: Array | None = None) -> Array:
-        result = self._memory.sum(axis=axis, dtype=dtype, out=None if out is None else out._memory)
-        return Array(np.asarray(result)) if out is None else out
+    def sum(self, axis: Any = None, dtype: Any = None) -> Array:
+        return _new(self._memory.sum(axis=axis, dtype=dtype), "sum")
+
+    def _part(self, memory: np.ndarray, what: str) -> Array:
+        """A view of this array, or a copy, which takes memory."""
+        if stream.kept is not None and memory.size and not np.may_share_memory(memory, self._memory):
+            stream.refuse(what)
+        return Array(memory)
 
     def __len__(self) -> int:
         return len(self._memory)
@@ -75,10 +102,14 @@ class Array(NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> Array:
-        return Array(np.asarray(self._memory[index]))
+        found = self._memory[index]
+        if not isinstance(found, np.ndarray):  # one element, which is a view on a GPU
+            found = self._memory[(*index, ...) if isinstance(index, tuple) else (index, ...)]
+        return self._part(found, "an index that copies")
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._memory[index] = _unwrap(value)
+        given = _unwrap(value)
+        stream.do(lambda: self._memory.__setitem__(index, given))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError("an array of the emulated device is no numpy array; device.to_numpy makes one of it")
@@ -87,8 +118,9 @@ class Array(NDArrayOperatorsMixin):
         given = [_unwrap(each) for each in inputs]
         if out is not None:
             options["out"] = tuple(_unwrap(each) for each in out)
-        result = getattr(ufunc, method)(*given, **options)
-        return out[0] if out is not None else Array(np.asarray(result))
+            stream.do(lambda: getattr(ufunc, method)(*given, **options))
+            return out[0]
+        return _new(getattr(ufunc, method)(*given, **options), f"{ufunc.__name__} without out=")
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         if function not in FUNCTIONS:
@@ -96,10 +128,18 @@ class Array(NDArrayOperatorsMixin):
         first, *others = arguments
         many = isinstance(first, (list, tuple))
         result = function([_unwrap(each) for each in first] if many else _unwrap(first), *others, **options)
-        return [Array(each) for each in result] if isinstance(result, list) else Array(np.asarray(result))
+        if isinstance(result, list):
+            return [Array(each) for each in result]
+        return _new(result, function.__name__)
 
     def __repr__(self) -> str:
         return f"<emulated {self.dtype} array {self.shape}>"
+
+
+def _new(memory: Any, what: str) -> Array:
+    """An array of memory that was taken for it."""
+    stream.refuse(what)
+    return Array(np.asarray(memory))
 
 
 def _unwrap(value: Any) -> Any:
@@ -168,6 +208,7 @@ class Emulated(Device):
     """A GPU that is none."""
 
     name = "emulated"
+    records = True
 
     def __init__(self) -> None:
         self.seed = 1  # decides the order of threads, and changes with every launch
@@ -187,6 +228,7 @@ class Emulated(Device):
         return _emulated
 
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Array:
+        stream.refuse("new memory")
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         dtype = np.dtype(dtype)
         try:
@@ -206,21 +248,38 @@ class Emulated(Device):
         beta: float = 0.0,
     ) -> None:
         check_gemm(lambda value: isinstance(value, Array), _describe, a, b, out, transpose_a, transpose_b)
-        self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+        stream.do(lambda: self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta))
 
     def gemm_batch(self, *arguments: Any) -> None:
-        self.cublas.gemm_batch(*arguments)
+        stream.do(lambda: self.cublas.gemm_batch(*arguments))
 
     def to_numpy(self, array: Array) -> np.ndarray:
+        stream.refuse("to_numpy")
         return array._memory.copy()
 
     def from_numpy(self, out: Array, array: np.ndarray) -> None:
+        stream.refuse("from_numpy")
         if out.shape != np.shape(array):
             raise DeviceError(f"from_numpy: an array {np.shape(array)} does not fit one of shape {out.shape}")
         out._memory[...] = array
 
     def synchronize(self) -> None:
-        """Nothing to wait for: every call returns when its work is done."""
+        stream.refuse("synchronize")  # else nothing to wait for: every call returns when its work is done
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        stream.refuse("another record")
+        kept: list[Callable[[], Any]] = []
+        stream.kept = kept
+        try:
+            work()
+        finally:
+            stream.kept = None
+
+        def replay() -> None:
+            for each in kept:
+                each()
+
+        return replay
 
     def number(self, dtype: Any) -> Number:
         return Number(self.zeros(1, dtype), self.from_numpy)
@@ -232,6 +291,21 @@ class Emulated(Device):
         body = self._grids.find(form.key)
         if not body:
             raise KernelError(f"{form.family}.h: {form.key} is not built; build with `pip install .` again")
+        if stream.kept is None:
+            self._run(body, blocks, threads, arguments)
+            return
+        number = len(form.signature.parameters) + 1  # the count goes before them
+        first = ctypes.cast(arguments, ctypes.POINTER(ctypes.c_void_p))[0]
+        kept = ctypes.create_string_buffer(ctypes.string_at(first, SLOT * number), SLOT * number)
+
+        def again() -> None:
+            base = ctypes.addressof(kept)
+            places = (ctypes.c_void_p * number)(*range(base, base + SLOT * number, SLOT))
+            self._run(body, blocks, threads, ctypes.addressof(places))
+
+        stream.do(again)
+
+    def _run(self, body: int, blocks: int, threads: int, arguments: int) -> None:
         self.seed = (self.seed * 6364136223846793005 + 1442695040888963407) % 2**64
         self._grids.launch(body, blocks, threads, arguments, self.seed >> 16)
 

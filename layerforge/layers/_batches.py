@@ -29,6 +29,7 @@ class Batches(Base):
     bottoms = 0
     tops: ClassVar[Any] = (1, 2)
     differentiable = False
+    records = False
 
     loader: Ahead[Any]
     source: Any = None

@@ -49,8 +49,8 @@ def check(layer: Layer, labels: View, classes: int, ignored: int | None = None, 
     """Raises DataError for the first label that is neither a class nor the one to ignore; ``may_ignore``: whether the
     layer has an option for that.
 
-    This takes several passes over the labels. The kernels make the loss or accuracy NaN if there is such a label, so a
-    layer looks only then.
+    This takes several passes over the labels. The kernels make the loss or accuracy NaN if there is such a label, so
+    it is done only then: see `Layer.doubt`.
     """
     values = layer.device.to_numpy(labels.data)
     whole = np.trunc(values)

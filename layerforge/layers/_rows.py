@@ -12,12 +12,13 @@ from ..kernels import Kernels
 from ..layer import Layer, count
 
 K = Kernels("lookup.h")
+R = Kernels("results.h")
 
 
 def state_shapes(index: Shape) -> dict[str, tuple[Shape, Any]]:
     """For `Layer.state_shapes`: the rows as integers, and the chains of items that name one row."""
     each = ((count(index),), np.int32)
-    return {"index": each, "next": each, "first": each}
+    return {"index": each, "next": each, "first": each, "worst": ((1,), np.float32)}
 
 
 def read(layer: Layer, bottom: int, numbers: View, rows: int) -> Any:
@@ -25,20 +26,25 @@ def read(layer: Layer, bottom: int, numbers: View, rows: int) -> Any:
 
     ``rows``: how many rows there are.
     """
-    index = layer.state["index"]
+    index, worst = layer.state["index"], layer.state["worst"]
     K.read_rows(numbers.data, index, rows)
-    if layer.device.to_numpy(index).min(initial=0) < 0:
-        values = layer.device.to_numpy(numbers.data)
-        at = tuple(int(n) for n in np.argwhere(layer.device.to_numpy(index).reshape(numbers.shape) < 0)[0])
-        where = f"item {at[0]}" if len(at) == 1 else f"item {at[0]}, at {at}," if at else "the only item"
-        raise layer.error(
-            f"index {float(values[at]):g} of {where} in {layer.describe(bottom)} must be"
-            f" {f'one of 0 to {rows - 1}' if rows else 'a row, but there are none'}",
-            "bottom",
-            bottom,
-            kind=DataError,
-        )
+    R.no_row(index, worst, index.size)
+    layer.doubt(worst, lambda: check(layer, bottom, numbers, rows))
     return index
+
+
+def check(layer: Layer, bottom: int, numbers: View, rows: int) -> None:
+    """Raises DataError for the first number of a bottom that is no row."""
+    values, index = layer.device.to_numpy(numbers.data), layer.device.to_numpy(layer.state["index"])
+    at = tuple(int(n) for n in np.argwhere(index.reshape(numbers.shape) < 0)[0])
+    where = f"item {at[0]}" if len(at) == 1 else f"item {at[0]}, at {at}," if at else "the only item"
+    raise layer.error(
+        f"index {float(values[at]):g} of {where} in {layer.describe(bottom)} must be"
+        f" {f'one of 0 to {rows - 1}' if rows else 'a row, but there are none'}",
+        "bottom",
+        bottom,
+        kind=DataError,
+    )
 
 
 def add(layer: Layer, dy: Any, dw: Any, inner: int) -> None:

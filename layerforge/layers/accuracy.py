@@ -1,7 +1,5 @@
 """Accuracy."""
 
-import math
-
 import numpy as np
 
 from ..errors import DefinitionError
@@ -66,5 +64,4 @@ class Accuracy(Layer):
         K.mean_of_rows(sums, counted, accuracy.data, divisor, shares, -1)
         if len(top) > 1:
             K.accuracy_of_class(value, label.data, top[1].data, n, channels)
-        if math.isnan(self.device.to_numpy(accuracy.data)):
-            _labels.check(self, label, channels, self.ignored)
+        self.doubt(accuracy.data, lambda: _labels.check(self, label, channels, self.ignored))

@@ -55,7 +55,7 @@ class BatchNorm(Layer):
             raise self.error(message, "scale_bias", kind=DefinitionError)
         given = self.options.HasField("use_global_stats")
         self.running = self.options.use_global_stats if given else self.phase == TEST
-        self.warned = False
+        self.looked = False
         _, channels, _ = self.layout(x)
         for name, size in (("mean", channels), ("variance", channels), ("factor", 1)):
             self.parameter(name, (size,))
@@ -137,8 +137,10 @@ class BatchNorm(Layer):
     def read_running(self, mean, scale):
         running_mean, running_variance, factor = (p.data for p in self.blobs)
         M.running_scale(running_mean, running_variance, factor, mean, scale, self.options.eps)
-        if not self.warned and self.device.to_numpy(factor)[0] == 0:
-            self.warned = True
+        if self.looked:  # only in the first pass: it waits for the device
+            return
+        self.looked = True
+        if self.device.to_numpy(factor)[0] == 0:
             log.warning(
                 "%s has counted no statistics yet (its factor is 0): y = x / sqrt(eps). Load weights, or train first",
                 self.title,

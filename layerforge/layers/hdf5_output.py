@@ -19,6 +19,7 @@ class HDF5Output(Layer):
     bottoms = 2
     tops = 0
     differentiable = False
+    records = False
 
     def setup(self, data, label):
         if not self.options.file_name:

@@ -1,7 +1,5 @@
 """HingeLoss."""
 
-import math
-
 from ..kernels import Kernels
 from ..layer import Layer, count
 from . import _labels, _losses
@@ -43,8 +41,7 @@ class HingeLoss(Layer):
         items, classes = x.shape[0], count(x.shape, 1)
         K.hinge_loss_rows(x.data, label.data, _losses.values(self, items), classes, self.norm)
         _losses.mean(self, items, loss, items)
-        if math.isnan(self.device.to_numpy(loss.data)):
-            _labels.check(self, label, classes, may_ignore=False)
+        self.doubt(loss.data, lambda: _labels.check(self, label, classes, may_ignore=False))
 
     def backward(self, bottom, top):
         (x, label), (loss,) = bottom, top

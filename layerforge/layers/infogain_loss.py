@@ -106,8 +106,7 @@ class InfogainLoss(Layer):
         _losses.mean(self, n, loss, self.normalization.divisor(outer, inner))
         if len(top) > 1:
             S.softmax_forward(x.data, *statistics, top[1].data, classes, inner)
-        if math.isnan(self.device.to_numpy(loss.data)):
-            _labels.check(self, label, classes, self.normalization.ignored)
+        self.doubt(loss.data, lambda: _labels.check(self, label, classes, self.normalization.ignored))
 
     def backward(self, bottom, top):
         x, label = bottom[:2]

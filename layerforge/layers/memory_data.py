@@ -35,6 +35,7 @@ class MemoryData(Layer):
     bottoms = 0
     tops = (1, 2)
     differentiable = False
+    records = False
     dynamic = True  # set_batch_size
 
     def setup(self, *bottom_shapes: Shape) -> None:

@@ -1,7 +1,5 @@
 """MultinomialLogisticLoss."""
 
-import math
-
 from ..kernels import Kernels
 from ..layer import Layer, count
 from . import _labels, _losses
@@ -42,8 +40,7 @@ class MultinomialLogisticLoss(Layer):
         items, classes = p.shape[0], count(p.shape, 1)
         K.log_loss_rows(p.data, label.data, _losses.values(self, items), classes, LEAST)
         _losses.mean(self, items, loss, items)
-        if math.isnan(self.device.to_numpy(loss.data)):
-            _labels.check(self, label, classes, may_ignore=False)
+        self.doubt(loss.data, lambda: _labels.check(self, label, classes, may_ignore=False))
 
     def backward(self, bottom, top):
         (p, label), (loss,) = bottom, top

@@ -37,6 +37,7 @@ class Python(Layer):
 
     in_place = True
     dynamic = True
+    records = False
     bottoms = (0, None)
     tops = (0, None)
 
@@ -64,7 +65,7 @@ class Python(Layer):
 
     def forward(self, bottom, top):
         self.show(bottom, top)
-        self.user.step = self.step
+        self.user.step = int(self.step)
         self.user.forward(self.bottom, self.top)
         for mine, view in zip(self.top, top, strict=True):
             mine.give(view, self.device, self.copies)

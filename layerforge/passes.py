@@ -1,0 +1,163 @@
+"""The passes of a net whose arrays are not the host's: nobody waits for the device before its results are wanted.
+
+Losses, and what layers want to be sure of (`Layer.doubt`), are gathered in one array while the net runs forward, and
+are copied to the host when that has ended. Whole passes without callbacks are recorded and replayed, see `recorder`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .kernels import Kernels
+from .node import Node
+from .recorder import Recorder, Step
+
+if TYPE_CHECKING:
+    from .net import Net
+
+K = Kernels("results.h")
+
+
+class Passes:
+    """Forward and backward passes of a net."""
+
+    def __init__(self, net: Net):
+        self.net = net
+        device = net.device
+        self.number = device.number(np.uint64)  # of the pass: kernels read it in the device's memory
+        losses = [len(node.losses) for node in net.nodes]
+        #: Of each node a sum per loss, and what it doubts.
+        self.results = device.zeros((sum(losses) + len(losses),), np.float64)
+        ends = np.cumsum([n + 1 for n in losses]).tolist()
+        self.places = [self.results[end - n - 1 : end] for end, n in zip(ends, losses, strict=True)]
+        self.starts = [end - n - 1 for end, n in zip(ends, losses, strict=True)]
+        self.doubts: dict[int, Callable[[], None]] = {}
+        self.recorded = device.records
+        self.forward_recorder = Recorder(device, lambda: self.forward_steps(0, len(net.nodes) - 1), self._uses)
+        self.backward_recorder = Recorder(device, lambda: self.backward_steps(len(net.nodes) - 1, 0), self._uses)
+
+    def forget(self) -> None:
+        """Lets go of the records: memory or shapes are about to change."""
+        self.forward_recorder.forget()
+        self.backward_recorder.forget()
+
+    @property
+    def apart(self) -> dict[str, str]:
+        """The layers that are not recorded: how messages name them -> why."""
+        found = {}
+        for node in self.net.nodes:
+            reason = self.forward_recorder.apart.get(node.layer.title) or self.backward_recorder.apart.get(
+                node.layer.title
+            )
+            if reason or not records(node):
+                found[node.layer.title] = reason or "the host takes part in it"
+        return found
+
+    # Forward.
+
+    def forward(self, first: int, last: int, step: int) -> Callable[[], float]:
+        """Runs layers first..last. What is returned waits for the weighted loss and raises what is wrong with data."""
+        net = self.net
+        self.number.set(step)
+        for node in net.nodes:
+            node.layer.step = self.number
+        if self._whole(first, last, "forward"):
+            self.forward_recorder.run()
+        else:
+            for each in self.forward_steps(first, last):
+                each.run()
+        ran = range(first, last + 1)
+        if not any(net.nodes[i].losses or i in self.doubts for i in ran):
+            return lambda: 0.0
+        wait = net.device.read_later(self.results)
+        return lambda: self._read(wait(), ran)
+
+    def forward_steps(self, first: int, last: int) -> list[Step]:
+        return [self._forward_step(i, self.net.nodes[i]) for i in range(first, last + 1)]
+
+    def _forward_step(self, i: int, node: Node) -> Step:
+        net, place = self.net, self.places[i]
+
+        def run() -> None:
+            for callback in net._before["forward"]:
+                callback(i)
+            if node.dynamic:
+                net._follow(node)
+            node.forward(node.bottom, node.top)
+            for k, (view, _) in enumerate(node.losses):
+                K.total_of(view.data, place[k : k + 1], view.count)
+            doubt = node.layer.take_doubt()
+            if doubt is None:
+                self.doubts.pop(i, None)
+            else:
+                array, self.doubts[i] = doubt
+                K.total_of(array, place[-1:], 1)
+            for callback in net._after["forward"]:
+                callback(i)
+
+        return Step(run, records(node), node.layer.title)
+
+    def _read(self, values: np.ndarray, ran: Sequence[int]) -> float:
+        loss = 0.0
+        for i in ran:
+            start, node = self.starts[i], self.net.nodes[i]
+            if i in self.doubts and math.isnan(values[start + len(node.losses)]):
+                self.doubts[i]()
+            for k, (_, weight) in enumerate(node.losses):
+                loss += weight * float(values[start + k])
+        return loss
+
+    # Backward.
+
+    def backward(self, first: int, last: int) -> None:
+        """Runs backward from layer ``first`` down to ``last``."""
+        if self._whole(last, first, "backward"):
+            self.backward_recorder.run()
+            return
+        for each in self.backward_steps(first, last):
+            each.run()
+
+    def backward_steps(self, first: int, last: int) -> list[Step]:
+        nodes = self.net.nodes
+        return [self._backward_step(i, nodes[i]) for i in range(first, last - 1, -1) if nodes[i].runs_backward]
+
+    def _backward_step(self, i: int, node: Node) -> Step:
+        net = self.net
+
+        def run() -> None:
+            for callback in net._before["backward"]:
+                callback(i)
+            node.backward(node.bottom, node.top)
+            for callback in net._after["backward"]:
+                callback(i)
+
+        return Step(run, records(node), node.layer.title)
+
+    # Records.
+
+    def _whole(self, first: int, last: int, way: str) -> bool:
+        """Whether a pass may be recorded: it is a whole one, and nobody is called meanwhile."""
+        net = self.net
+        called = net._before[way] or net._after[way]
+        return self.recorded and not called and first == 0 and last == len(net.nodes) - 1
+
+    def _uses(self) -> list[Any]:
+        found: list[Any] = []
+        for view in self.net.views.values():
+            found += (view.data, view.diff)
+        for node in self.net.nodes:
+            layer = node.layer
+            found += (layer.seed, layer.scratch, node.forward)
+            found += layer.state.values()
+            for parameter in layer.params.values():
+                found += (parameter.data, parameter._diff)
+        return found
+
+
+def records(node: Node) -> bool:
+    """Whether a layer computes on the device alone, and always in the same shapes."""
+    return node.layer.records and not node.dynamic

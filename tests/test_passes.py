@@ -1,0 +1,363 @@
+"""Passes on another device than the CPU: replayed records against launches one by one, bit for bit; late errors."""
+
+import re
+
+import numpy as np
+import pytest
+
+import layerforge as lf
+from layerforge import device, schema
+from layerforge.errors import DataError, NotFiniteError
+
+emulated = device.get("emulated")
+
+DATA = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "t" type: "Input" top: "t" input_param { shape { dim: 4 } } }
+"""
+CONV = """layer { name: "conv" type: "Convolution" bottom: "x" top: "conv"
+  convolution_param { num_output: 6 kernel_size: 3 weight_filler { type: "msra" } } }"""
+HEAD = """
+layer { name: "ip" type: "InnerProduct" bottom: "%s" top: "ip"
+  inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "t" top: "accuracy" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "t" top: "loss" }
+"""
+
+
+def layer(name, kind, bottom, top=None, more=""):
+    return f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{top or bottom}" {more} }}\n'
+
+
+NETS = {
+    "plain": CONV + layer("relu", "ReLU", "conv") + HEAD % "conv",
+    "dropout": CONV + layer("drop", "Dropout", "conv") + HEAD % "conv",
+    "stochastic pooling": CONV
+    + layer("pool", "Pooling", "conv", "pool", "pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }")
+    + HEAD % "pool",
+    "batch normalisation": CONV
+    + layer("bn", "BatchNorm", "conv", "bn")
+    + layer("scale", "Scale", "bn", "bn", "scale_param { bias_term: true }")
+    + HEAD % "bn",
+    "two branches": CONV
+    + layer("a", "TanH", "conv", "a")
+    + layer("b", "LRN", "conv", "b")
+    + 'layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum" }'
+    + HEAD % "sum",
+    "python in the middle": CONV
+    + layer("py", "Python", "conv", "py", 'python_param { module: "double" layer: "Double" }')
+    + HEAD % "py",
+    "numbers by the host": 'layer { name: "noise" type: "DummyData" top: "noise" dummy_data_param {'
+    ' shape { dim: 4 dim: 3 dim: 8 dim: 8 } data_filler { type: "gaussian" std: 0.1 } } }'
+    'layer { name: "noisy" type: "Eltwise" bottom: "x" bottom: "noise" top: "noisy" }'
+    + CONV.replace('bottom: "x"', 'bottom: "noisy"')
+    + HEAD % "conv",
+    "two losses": CONV + HEAD % "conv" + 'layer { name: "more" type: "Reduction" bottom: "conv" top: "more"'
+    " reduction_param { operation: SUMSQ axis: 1 coeff: 0.01 } loss_weight: 0.1 }",
+}
+
+RULES = {
+    "SGD": "momentum: 0.9",
+    "Nesterov": "momentum: 0.9",
+    "AdaGrad": "",
+    "RMSProp": "rms_decay: 0.9",
+    "AdaDelta": "momentum: 0.9",
+    "Adam": "momentum: 0.9 momentum2: 0.999",
+}
+
+DOUBLE = """
+import layerforge
+class Double(layerforge.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top): top[0].data[...] = 2 * bottom[0].data
+    def backward(self, top, propagate_down, bottom): bottom[0].diff[...] = 2 * top[0].diff
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "double.py").write_text(DOUBLE)
+    monkeypatch.chdir(tmp_path)
+
+
+def solver(body, text="", recorded=True, where="emulated"):
+    """A solver whose inputs are other numbers in each pass."""
+    recipe = f'train_net_param {{ name: "n" {DATA} {body} }} base_lr: 0.1 random_seed: 5 {text}'
+    made = lf.get_solver(schema.parse(recipe, "SolverParameter"), device=where)
+    if where == "emulated":
+        made.net.passes.recorded = recorded
+        made.rule.records = recorded
+    made.passes = 0
+
+    def feed():
+        rng = np.random.default_rng(made.net.step + 1)
+        made.net.blobs["x"].data[...] = rng.standard_normal((4, 3, 8, 8))
+        made.net.blobs["t"].data[...] = rng.integers(0, 5, 4)
+
+    start = made.net.start_forward
+
+    def fed(*arguments):
+        feed()
+        return start(*arguments)
+
+    made.net.start_forward = fed
+    return made
+
+
+def parameters(net):
+    return [parameter for each in net.params.values() for parameter in each]
+
+
+def run(made, iterations=5):
+    """What a run leaves behind, as bytes: losses and weights of every iteration."""
+    found = []
+    for _ in range(iterations):
+        made.step(1)
+        found.append((made.loss, [p.data.tobytes() for p in parameters(made.net)]))
+    return found
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_replayed_as_launched(name):
+    replayed = solver(NETS[name], "momentum: 0.9 lr_policy: 'exp' gamma: 0.9 weight_decay: 0.01")
+    launched = solver(NETS[name], "momentum: 0.9 lr_policy: 'exp' gamma: 0.9 weight_decay: 0.01", recorded=False)
+    assert run(replayed) == run(launched)
+    assert replayed.net.passes.forward_recorder.records > 0
+    assert replayed.net.passes.backward_recorder.records > 0
+    assert launched.net.passes.forward_recorder.records == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("more", ["", "iter_size: 3", "clip_gradients: 0.1 lr_policy: 'inv' gamma: 0.1 power: 0.75"])
+def test_every_rule(rule, more):
+    text = f'type: "{rule}" {RULES[rule]} {more}'
+    replayed = solver(NETS["dropout"], text)
+    assert run(replayed, 4) == run(solver(NETS["dropout"], text, recorded=False), 4)
+    assert replayed.rule._recorder.records == 1
+    on_cpu = solver(NETS["dropout"], text, where="cpu")
+    run(on_cpu, 4)
+    for mine, theirs in zip(replayed.net.params["ip"], on_cpu.net.params["ip"], strict=True):
+        np.testing.assert_allclose(mine.data, theirs.data, atol=2e-3)
+
+
+def test_a_mask_is_new_in_every_pass():
+    net = solver(NETS["dropout"]).net
+    kept = []
+    for _ in range(4):
+        net.start_forward()()
+        kept.append((net.blobs["conv"].data != 0).tobytes())
+    assert len(set(kept)) == 4
+
+
+def test_what_divides_the_records():
+    made = solver(NETS["python in the middle"])
+    run(made, 3)
+    assert made.net.passes.apart == {'layer "py" (Python)': "the host takes part in it"}
+    assert (made.net.passes.forward_recorder.records, made.net.passes.backward_recorder.records) == (2, 2)
+    made = solver(NETS["numbers by the host"])
+    run(made, 3)
+    assert made.net.passes.apart == {
+        'layer "noise" (DummyData)': "from_numpy: not while launches are recorded, because a replay of them does not"
+        " come here"
+    }
+
+
+def test_callbacks_are_called_in_every_pass():
+    made = solver(NETS["plain"])
+    run(made, 2)
+    seen = []
+    made.net.after_forward(seen.append, looks=False)
+    run(made, 2)
+    assert seen == [*range(len(made.net.nodes))] * 2
+
+
+def test_another_shape_is_recorded_anew():
+    made = solver(NETS["plain"])
+    run(made, 3)
+    net = made.net
+    start = type(net).start_forward
+    for items in (2, 2, 2, 4):
+        net.blobs["x"].reshape(items, 3, 8, 8)
+        net.blobs["t"].reshape(items)
+        net.blobs["x"].data[...] = np.ones((items, 3, 8, 8))
+        net.blobs["t"].data[...] = 1
+        loss = start(net)()
+        net.run_backward()
+        assert np.isfinite(loss) and net.blobs["ip"].shape == (items, 5)
+    on_cpu = lf.Net(net.definition.message, lf.TRAIN, device="cpu")
+    for mine, theirs in zip(parameters(on_cpu), parameters(net), strict=True):
+        mine.data[...] = theirs.data
+    on_cpu.blobs["x"].data[...] = 1
+    on_cpu.blobs["t"].data[...] = 1
+    assert on_cpu.run_forward() == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_snapshot_goes_on_from_where_it_was():
+    recipe = "momentum: 0.9 snapshot_prefix: 'run' iter_size: 2"
+    whole = solver(NETS["dropout"], recipe)
+    run(whole, 3)
+    whole.snapshot()
+    expected = run(whole, 3)
+    again = solver(NETS["dropout"], recipe)
+    run(again, 2)
+    again.restore("run_iter_3.solverstate")
+    assert run(again, 3) == expected
+
+
+def test_test_nets_in_between(caplog):
+    text = f"""train_state {{ stage: "a" }} test_iter: 2 test_interval: 2 momentum: 0.9 max_iter: 6
+      net_param {{ {DATA.replace("Input", "DummyData").replace("input_param", "dummy_data_param")}
+      {NETS["dropout"]} }} base_lr: 0.01 random_seed: 5"""
+    logs = []
+    for recorded in (True, False):
+        made = lf.get_solver(schema.parse(text, "SolverParameter"), device="emulated")
+        for net in (made.net, *made.test_nets):
+            net.passes.recorded = recorded
+        caplog.clear()
+        caplog.set_level("INFO", "layerforge.solver")
+        made.solve()
+        logs.append([line for line in caplog.messages if "Test net" in line])
+        assert (made.test_nets[0].passes.forward_recorder.records > 0) is recorded
+    assert logs[0] == logs[1] and len(logs[0]) == 8
+
+
+def test_clipping_is_logged_when_the_norm_is_there(caplog):
+    caplog.set_level("INFO", "layerforge.solver")
+    for where in ("cpu", "emulated"):
+        caplog.clear()
+        run(solver(NETS["plain"], "clip_gradients: 0.5", where=where), 2)
+        lines = [line for line in caplog.messages if line.startswith("Gradient clipping")]
+        assert len(lines) == 2
+        norm = float(lines[0].split("L2 norm ")[1].split()[0])
+        assert lines[0] == (
+            f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > 0.5) by scale factor {0.5 / norm:.6g}"
+        )
+
+
+def text_of(error):
+    """What it says, behind the line of the prototxt."""
+    assert re.match(r"<text>:\d+:\d+: ", str(error))
+    return str(error).split(": ", 1)[1]
+
+
+LABEL = (
+    'layer "loss" (SoftmaxWithLoss): label 7 of item 2 in bottom "t" (4,) must be one of the 5 classes, 0 to 4.'
+    " Mend the data, score more classes, or name a label that does not count in ignore_label"
+)
+
+
+@pytest.mark.parametrize("passes", [0, 3])
+@pytest.mark.parametrize("body, message", [
+    (NETS["plain"].replace(HEAD[HEAD.index('layer { name: "acc'):HEAD.index('layer { name: "loss')], ""), LABEL),
+    (NETS["plain"], LABEL.replace('"loss" (SoftmaxWithLoss)', '"accuracy" (Accuracy)')),
+])  # fmt: skip
+def test_a_wrong_label(body, message, passes):
+    made = solver(body)
+    run(made, passes)
+    net = made.net
+    before = net.params["ip"][0].data.copy()
+    start = type(net).start_forward
+
+    def fed(*arguments):
+        net.blobs["x"].data[...] = 1
+        net.blobs["t"].data[...] = [0, 1, 7, 9]
+        return start(net, *arguments)
+
+    net.start_forward = fed
+    with pytest.raises(DataError) as caught:
+        made.step(1)
+    assert text_of(caught.value) == message
+    np.testing.assert_array_equal(net.params["ip"][0].data, before)
+
+
+EMBED = """
+layer { name: "words" type: "Input" top: "words" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "embed" type: "Embed" bottom: "words" top: "y"
+  embed_param { input_dim: 4 num_output: 2 weight_filler { type: "xavier" } } loss_weight: 1 }
+"""
+
+
+@pytest.mark.parametrize("passes", [0, 3])
+def test_a_wrong_word(passes):
+    net = lf.Net(schema.parse(EMBED, "NetParameter"), lf.TRAIN, device="emulated", seed=1)
+    for _ in range(passes):
+        net.forward_backward()
+    net.blobs["words"].data[...] = [[0, 1, 2], [3, 4, -1]]
+    result = net.start_forward()
+    net.run_backward()  # writes to no row that is not there
+    with pytest.raises(DataError) as caught:
+        result()
+    assert text_of(caught.value) == (
+        'layer "embed" (Embed): index 4 of item 1, at (1, 1), in bottom "words" (2, 3) must be one of 0 to 3'
+    )
+
+
+@pytest.mark.parametrize("passes", [0, 3])
+def test_a_loss_that_is_no_number_moves_nothing(passes):
+    made = solver(NETS["plain"])
+    run(made, passes)
+    net = made.net
+    net.params["conv"][0].data[0] = np.inf
+    before = net.params["ip"][0].data.copy()
+    with pytest.raises(NotFiniteError) as caught:
+        made.step(1)
+    assert text_of(caught.value) == (
+        f'iteration {passes}: the loss is nan. The first layer whose output is not finite is layer "conv"'
+        ' (Convolution), top "conv". Lower base_lr (the rate is 0.1), set clip_gradients, or look for such values in'
+        " the data"
+    )
+    np.testing.assert_array_equal(net.params["ip"][0].data, before)
+
+
+def test_a_part_of_the_net_after_replays():
+    made = solver(NETS["two losses"])
+    run(made, 3)
+    net = made.net
+    whole = type(net).start_forward(net)()
+    first, last = net._index("conv"), len(net.nodes) - 1
+    assert type(net).start_forward(net, first, last)() == whole
+    assert type(net).start_forward(net, 0, first)() == 0
+
+
+class Counting(lf.Layer):
+    """Adds how often it was called: what a record would freeze, if it were recorded."""
+
+    records = False
+
+    def setup(self, x):
+        self.called = 0
+
+    def forward(self, bottom, top):
+        self.called += 1
+        top[0].data[...] = bottom[0].data + self.called
+
+    def backward(self, bottom, top):
+        bottom[0].diff[...] = top[0].diff
+
+
+def test_a_layer_of_the_user_s_that_counts():
+    made = solver(CONV + layer("count", "Counting", "conv", "y") + HEAD % "y")
+    run(made, 4)
+    assert made.net.layer_dict["count"].called == 4
+    assert made.net.passes.apart == {'layer "count" (Counting)': "the host takes part in it"}
+
+
+class Careless(lf.Layer):
+    """Makes an array in each pass, which a record may not."""
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data * 2 + 1
+
+    def backward(self, bottom, top):
+        bottom[0].diff[...] = top[0].diff * 2
+
+
+def test_a_layer_that_takes_memory():
+    made = solver(CONV + layer("careless", "Careless", "conv", "y") + HEAD % "y")
+    launched = solver(CONV + layer("careless", "Careless", "conv", "y") + HEAD % "y", recorded=False)
+    assert run(made) == run(launched)
+    assert made.net.passes.apart == {
+        'layer "careless" (Careless)': "multiply without out=: not while launches are recorded, because a replay of"
+        " them does not come here"
+    }

@@ -269,7 +269,7 @@ struct Call {
 };
 
 // Fewer elements than this, in every array, are not worth waking a second thread for.
-constexpr int64_t kFewElements = 4096;
+constexpr int64_t kFewElements = 1 << 15;
 // Shares begin at multiples of this many elements where there is enough to do, so that no cache line has two writers.
 constexpr int64_t kShare = 64;
 

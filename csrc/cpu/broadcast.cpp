@@ -165,10 +165,11 @@ struct Columns {
 
 template <class T>
 void sum_columns(index_t count, const T* rows, T* y, index_t outer, index_t size, bool add) {
-  constexpr int64_t width = Columns<T>::width;
-  parallel((count + width - 1) / width, [=](int64_t begin, int64_t end, int) {
+  constexpr int64_t width = Columns<T>::width, few = 1 << 15;  // elements
+  const auto body = [=](int64_t begin, int64_t end, int) {
     for (int64_t c = begin * width; c < std::min<int64_t>(count, end * width); c += width)
       Columns<T>::add(rows + c, y + c, outer, size, std::min<int64_t>(width, count - c), add);
-  });
+  };
+  parallel((count + width - 1) / width, body, 1 + few / (width * std::max<int64_t>(1, outer)));
 }
 CPU_KERNEL(sum_columns)

@@ -48,11 +48,11 @@ struct Tuned {
   static Tuned tuned_##name(__FILE__, #name, Whole<&name>::run, Whole<&name>::kinds(), nullptr, {});
 
 // body(begin, end, share) for even shares of 0 ... count - 1, one for each thread. Shares are contiguous, and the same
-// for the same count and number of threads, even if the system grants fewer. Fewer shares when there is less to do;
-// inside a parallel region, only one.
+// for the same count and number of threads, even if the system grants fewer. Fewer shares when there is less to do,
+// each of at least `least`: a thread that sleeps takes 10 microseconds to wake. Inside a parallel region, only one.
 template <class Body>
-void parallel(int64_t count, const Body& body) {
-  const int64_t all = omp_in_parallel() ? 1 : std::min<int64_t>(threads(), count);
+void parallel(int64_t count, const Body& body, int64_t least = 1) {
+  const int64_t all = omp_in_parallel() ? 1 : std::min<int64_t>(threads(), count / least);
   if (all <= 1) {
     if (count > 0) body(int64_t(0), count, 0);
     return;

@@ -19,7 +19,8 @@ static void gemm(const py::array& a, const py::array& b, py::array& out, bool tr
   const float *A = static_cast<const float*>(a.data()), *B = static_cast<const float*>(b.data());
   float* C = static_cast<float*>(out.mutable_data());
   py::gil_scoped_release without_gil;
-  const WithThreads with(threads());
+  constexpr int64_t few = 1 << 20;  // multiplications that one thread does sooner than it wakes another
+  const WithThreads with(M * N * K < few ? 1 : threads());
   check(library().dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', M, N, K, 1, A, lda, B, ldb, beta, C, N),
         "dnnl_sgemm");
 }

@@ -14,6 +14,8 @@ namespace py = pybind11;
 
 namespace {
 
+constexpr int64_t kFew = 1 << 19;  // multiplications that one thread does sooner than it wakes another
+
 typedef py::array_t<float, py::array::c_style> Array;
 
 // The arrays were checked in Python (engines/products.py).
@@ -24,9 +26,10 @@ void forward(const Array& x, const Array& w, const py::object& b, Array& y) {
   float* const to = y.mutable_data();
   py::gil_scoped_release without_gil;
   const int64_t tiles = (N + wide::kMany - 1) / wide::kMany;
-  parallel(tiles, [&](int64_t begin, int64_t end, int) {
+  const auto body = [&](int64_t begin, int64_t end, int) {
     wide::rows_by_rows(begin * wide::kMany, std::min(N, end * wide::kMany), M, N, K, from, by, bias, to);
-  });
+  };
+  parallel(tiles, body, 1 + kFew / (M * wide::kMany * K));
 }
 
 void backward_weights(const Array& x, const Array& dy, Array& dw, Array& scratch) {
@@ -38,9 +41,10 @@ void backward_weights(const Array& x, const Array& dy, Array& dw, Array& scratch
   for (int64_t m = 0; m < M; m += wide::kBatch) {
     const int64_t rows = std::min(wide::kBatch, M - m);
     wide::pack_columns(by + m * N, N, rows, packed);
-    parallel(strips, [&](int64_t begin, int64_t end, int) {
+    const auto body = [&](int64_t begin, int64_t end, int) {
       wide::columns_by_columns(begin, end, rows, N, K, from + m * K, packed, to);
-    });
+    };
+    parallel(strips, body, 1 + kFew / (rows * N * wide::kVectors * kLanes));
   }
 }
 

@@ -1,10 +1,12 @@
-"""How much of the time that it takes to decode images is left over for them: convert_imageset, and layers of images.
+"""How many images a second are decoded and transformed, and how many if they were only decoded.
 
     python -m benchmarks.images [--images 800] [--threads 2]
 
-Photographs of 500x375 (drawn: blurred noise, and noise), JPEG of quality 90, resized to 256x256. "alone" decodes and
-resizes them with OpenCV in as many threads, and does nothing else. The best of several rounds, in turn. Time of the
-processor, all threads together, says it even on a machine that does other things.
+Photographs of 500x375 (drawn: blurred noise, and noise), JPEG of quality 90, resized to 256x256; and an LMDB of them in
+that size, JPEG too, as convert_imageset --encoded makes it. "alone" decodes, or decodes and resizes, with OpenCV in as
+many threads, and does nothing else. Layers also crop to 227, mirror and subtract a mean. The best of several rounds, in
+turn. Time of the processor, all threads together, says it even on a machine that does other things; the last column is
+what a case reaches of the one that does nothing else. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -16,20 +18,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks import machine
 from layerforge import schema
 from layerforge.cli import main as layerforge
-from layerforge.data import Loader, Transformer
+from layerforge.data import Loader, Source, Transformer, open_source
 from layerforge.data.image_list import ImageList
 
 DRAWN = 100  # different images; the list goes on with them
 SIZE = 256
 CROP = 227
 ROUNDS = 5
+BATCH = 32
+PREFETCH = 4
 
 
 def draw(folder: Path, count: int) -> None:
@@ -49,33 +55,62 @@ def alone(folder: Path, count: int, threads: int, size: int | None = SIZE) -> No
             if size:
                 cv2.resize(image, (size, size))
 
-    together = [threading.Thread(target=work, args=(k,)) for k in range(threads)]
-    for thread in together:
+    together(work, threads)
+
+
+def together(work: Callable[[int], None], threads: int) -> None:
+    """Runs ``work(k)`` in so many threads."""
+    running = [threading.Thread(target=work, args=(k,)) for k in range(threads)]
+    for thread in running:
         thread.start()
-    for thread in together:
+    for thread in running:
         thread.join()
 
 
-def convert(folder: Path, threads: int, *more: str) -> None:
+def convert(folder: Path, threads: int, *more: str, keep: str = "") -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch, open(os.devnull, "w") as null:
+        to = f"{folder}/{keep}" if keep else f"{scratch}/db"
         with contextlib.redirect_stderr(null):
             status = layerforge(
-                ["convert_imageset", f"{folder}/", f"{folder}/list.txt", f"{scratch}/db", "--threads", str(threads)]
+                ["convert_imageset", f"{folder}/", f"{folder}/list.txt", to, "--threads", str(threads)]
                 + ["--resize-height", str(SIZE), "--resize-width", str(SIZE), *more]
             )
     assert status == 0
 
 
-def load(folder: Path, count: int, threads: int) -> None:
-    """As a layer of type ImageData does: crops of 227, mirrored, less a mean."""
+def files(folder: Path) -> tuple[Source, Transformer]:
+    """As a layer of type ImageData reads: resized to 256x256."""
+    made = transformer()
+    made.color, made.size = True, (SIZE, SIZE)
+    return ImageList(f"{folder}/list.txt", f"{folder}/"), made
+
+
+def records(folder: Path) -> tuple[Source, Transformer]:
+    """As a layer of type Data reads: of that size already."""
+    made = transformer()
+    made.color = True
+    return open_source(folder / "db"), made
+
+
+def transformer() -> Transformer:
+    """Crops of 227, mirrored, less a mean."""
     text = f"crop_size: {CROP} mirror: true mean_value: 104 mean_value: 117 mean_value: 123"
-    transformer = Transformer(schema.parse(text, "TransformationParameter").message, 0)
-    transformer.color, transformer.size = True, (SIZE, SIZE)
-    source = ImageList(f"{folder}/list.txt", f"{folder}/")
-    loader = Loader(source, transformer, 32, threads=threads, shuffle=True)
-    for _ in range(count // 32):
+    return Transformer(schema.parse(text, "TransformationParameter").message, 0)
+
+
+def load(source: Source, transformer: Transformer, count: int, threads: int) -> None:
+    loader = Loader(source, transformer, BATCH, threads=threads, shuffle=True, prefetch=PREFETCH)
+    for _ in range(count // BATCH):
         loader.next()
     loader.close()
+
+
+def alone_in_records(source: Source, count: int, threads: int) -> None:
+    def work(first: int) -> None:
+        for i in range(first, count, threads):
+            cv2.imdecode(np.frombuffer(source.borrow(i % len(source)).data, np.uint8), cv2.IMREAD_COLOR)
+
+    together(work, threads)
 
 
 def main() -> None:
@@ -87,26 +122,39 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, count, threads = Path(name), args.images, args.threads
         draw(folder, count)
-        cases: dict[str, Callable[[], None]] = {
-            f"decode and resize alone, {threads} threads": lambda: alone(folder, count, threads),
-            f"convert_imageset, {threads} threads": lambda: convert(folder, threads),
-            f"convert_imageset to a LevelDB, {threads} threads": lambda: convert(
-                folder, threads, "--backend", "leveldb"
+        convert(folder, threads, "--encoded", "--encode-type", "jpg", keep="db")
+        files_of, records_of = files(folder), records(folder)
+        # name -> (what it is compared with, what it does)
+        cases: dict[str, tuple[str, Callable[[], None]]] = {}
+        for n in dict.fromkeys((1, threads)):
+            many = f"{n} thread{'s' * (n > 1)}"
+            resized, decoded = f"decode and resize files alone, {many}", f"decode records alone, {many}"
+            cases |= {
+                resized: ("", partial(alone, folder, count, n)),
+                f"ImageData, {many}": (resized, partial(load, *files_of, count, n)),
+                decoded: ("", partial(alone_in_records, records_of[0], count, n)),
+                f"Data, {many}": (decoded, partial(load, *records_of, count, n)),
+            }
+        cases |= {
+            f"convert_imageset, {many}": (resized, partial(convert, folder, threads)),
+            f"convert_imageset to a LevelDB, {many}": (
+                resized,
+                partial(convert, folder, threads, "--backend", "leveldb"),
             ),
-            "decode alone, 1 thread": lambda: alone(folder, count, 1, None),
-            "decode and resize alone, 1 thread": lambda: alone(folder, count, 1),
-            "ImageData, 1 thread": lambda: load(folder, count, 1),
-            f"ImageData, {threads} threads": lambda: load(folder, count, threads),
         }
         best = {case: [float("inf")] * 2 for case in cases}
         for _ in range(ROUNDS):
-            for case, run in cases.items():
+            for case, (_, run) in cases.items():
                 wall, processor = time.perf_counter(), time.process_time()
                 run()
                 taken = time.perf_counter() - wall, time.process_time() - processor
                 best[case] = [min(a, b) for a, b in zip(best[case], taken, strict=True)]
+    print(f"## Images\n\n{machine.describe()}; {count} images, best of {ROUNDS}.\n")
+    print("| | images/s | ms of processor an image | of decoding alone, per processor time |\n|---|---|---|---|")
     for case, (wall, processor) in best.items():
-        print(f"{case:44} {count / wall:7.0f} images/s {processor / count * 1e3:8.3f} ms of processor an image")
+        base = cases[case][0]
+        share = f"{best[base][1] / processor:.0%}" if base else ""
+        print(f"| {case} | {count / wall:,.0f} | {processor / count * 1e3:.3f} | {share} |")
 
 
 if __name__ == "__main__":

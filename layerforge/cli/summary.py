@@ -3,7 +3,8 @@
 No memory is taken and nothing runs, so any batch size can be asked for. Memory is that of a layer's tops in float32; a
 layer that works in place, or passes its bottom on, takes none. Multiply-adds are those of products; element-wise work
 is not counted. What is "ReLU, in bn1" is computed by bn1 in its own pass. The last line has all memory that `layerforge
-train` (with SGD) or `test` takes for the net, but for the batches that sources make ahead, and some 100 MiB for the process and its libraries.
+train` (with SGD) or `test` takes for the net, but for the batches that sources make ahead; the process and its
+libraries take some 100 MiB more.
 
 examples:
   layerforge summary nets/alexnet_deploy.prototxt --batch 1

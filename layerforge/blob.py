@@ -120,6 +120,15 @@ class Blob(Dimensions):
     def diff(self) -> np.ndarray:
         return self._net.look(self.name, "diff")
 
+    @property
+    def _gpu_data_ptr(self) -> int:
+        """pycaffe's: the address of the data on the GPU. Raises DeviceError where they do not lie on one."""
+        return self._net.gpu_pointer(self.name, "data")
+
+    @property
+    def _gpu_diff_ptr(self) -> int:
+        return self._net.gpu_pointer(self.name, "diff")
+
     def reshape(self, *shape: int) -> None:
         """Gives the blob another shape; the net follows at its next `reshape` or `forward`."""
         self._net.reshape_blob(self.name, shape_of(shape))

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from .errors import LayerForgeError
+
 ROOT = logging.getLogger("layerforge")
 #: For ``log.info(..., extra=FOR_PARSERS)``: a line that Caffe has, and that tells a person at a terminal nothing new.
 FOR_PARSERS = {"for_parsers": True}
@@ -102,6 +104,21 @@ def stop(handler: Handler) -> None:
     ROOT.propagate = not ROOT.handlers
     if not ROOT.handlers:
         ROOT.setLevel(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def to_folder(folder: str) -> Iterator[Handler]:
+    """Logs to a new file too, ``layerforge.INFO.20260102-030405.678`` of the time and the process, within a block.
+
+    Raises LayerForgeError where it cannot be made.
+    """
+    path = os.path.join(folder, f"layerforge.INFO.{time.strftime('%Y%m%d-%H%M%S')}.{os.getpid()}")
+    try:
+        file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise LayerForgeError(f'no log can be written to "{path}": {error.strerror}. Make the folder first') from None
+    with file, to(file, calm=False) as handler:
+        yield handler
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from . import device as devices
 from .arena import Parameters
 from .blob import Blobs, Parameter, Shape, View, shape_of
 from .build import Graph
-from .errors import DefinitionError, ShapeError, did_you_mean
+from .errors import DefinitionError, DeviceError, ShapeError, did_you_mean
 from .layer import TRAIN, Layer
 from .mirrors import Mirrors, ShownParameter
 from .node import Node
@@ -44,12 +44,13 @@ class Net:
     name, instead of making its own. ``fuse`` lets layers compute what follows them in place (`layerforge.fusion`). With
     ``allocate=False`` the net only knows its shapes until it runs.
 
-    pycaffe's old order of arguments, Net(file, weights, phase), works too.
+    pycaffe's old order of arguments, Net(file, weights, phase), works too, and so does its name of the first one,
+    ``network_file``.
     """
 
     def __init__(
         self,
-        definition: Any,
+        definition: Any = None,
         phase: Any = None,
         level: int = 0,
         stages: Iterable[str] | None = None,
@@ -62,10 +63,14 @@ class Net:
         fuse: bool = True,
         share_with: Net | None = None,
         allocate: bool = True,
+        network_file: Any = None,
     ):
+        if (definition is None) == (network_file is None):
+            raise DefinitionError("Net takes a prototxt: its path, or a NetParameter")
         if isinstance(phase, (str, os.PathLike)):  # Net(file, weights, phase)
             phase, weights, level = level, phase, 0
-        self.definition = upgrade.net(as_definition(definition, "NetParameter"))
+        given = network_file if definition is None else definition
+        self.definition = upgrade.net(as_definition(given, "NetParameter"))
         message = self.definition.message
         self.name: str = message.name
         self.state = graph.net_state(message, phase, level, stages or ())
@@ -458,6 +463,14 @@ class Net:
         lasting = kind == "data" and name in self.inputs and not self.storage.is_overwritten(name)
         return self.mirrors.show((id(self), name, kind), lambda: getattr(view, kind), lasting=lasting)
 
+    def gpu_pointer(self, name: str, kind: str) -> int:
+        """Where a blob's ``data`` or ``diff`` lies in the memory of a GPU. Raises DeviceError on another device."""
+        if not self.device.name.startswith("gpu"):
+            raise DeviceError(f'blob "{name}" lies on device "{self.device.name}": it has no address on a GPU')
+        self.look(name, kind)
+        self.mirrors.send()
+        return int(getattr(self.views[name], kind).data.ptr)
+
     @property
     def fused(self) -> dict[str, str]:
         """The layers that are computed by another in its own pass: name -> the other's name."""
@@ -520,6 +533,18 @@ class Net:
     def _outputs(self) -> list[int]:
         return [self._blob_names.index(name) for name in self.outputs]
 
+    # What pycaffe's own methods in Python call of those in C++, and scripts sometimes do.
+
+    @property
+    def _blobs(self) -> list[Any]:
+        return list(self.blobs.values())
+
+    def _forward(self, first: int, last: int) -> float:
+        return self.run_forward(first, last)
+
+    def _backward(self, first: int, last: int) -> None:
+        self.run_backward(first, last)
+
     def _bottom_ids(self, index: int) -> list[int]:
         return [self._blob_names.index(view.name) for view in self.nodes[index].bottom]
 
@@ -575,6 +600,6 @@ def as_definition(source: Any, message_type: str) -> schema.Definition:
     layer.load_layers()  # their options are part of the schema
     if isinstance(source, schema.Definition):
         return source.today()
-    if isinstance(source, (str, os.PathLike)):
-        return schema.read(os.fspath(source), message_type)
+    if isinstance(source, (str, bytes, os.PathLike)):
+        return schema.read(os.fsdecode(source), message_type)
     return schema.Definition.of(source)

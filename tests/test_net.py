@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import weakref
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import layerforge as lf
 from layerforge import layer, schema
-from layerforge.errors import DefinitionError, ShapeError
+from layerforge.errors import DefinitionError, DeviceError, ShapeError
 from layerforge.layer import Layer
 from layerforge.testing import assert_close
 
@@ -756,3 +757,46 @@ def test_pycaffes_old_order_of_arguments(tmp_path):
 def test_the_definitions_own_state_without_a_phase():
     text = "state { phase: TRAIN stage: 'train' level: 1 }" + STATES
     assert list(lf.Net(parse(text)).layer_dict) == ["data", "ip", "ip_ip_0_split", "deep", "loss"]
+
+
+# pycaffe's names
+
+
+SMALL = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: [2, 3] } } }
+layer { name: "y" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }
+"""
+
+
+def test_pycaffe_s_name_of_the_first_argument(tmp_path):
+    (tmp_path / "net.prototxt").write_text(SMALL)
+    path = str(tmp_path / "net.prototxt")
+    for made in (
+        lf.Net(network_file=path, phase=lf.TEST),
+        lf.Net(os.fsencode(path), lf.TEST),
+        lf.Net(phase=lf.TEST, network_file=schema.read(path, "NetParameter").message),
+    ):
+        assert list(made.blobs) == ["x", "y"]
+    for options in ({}, {"definition": path, "network_file": path}):
+        with pytest.raises(DefinitionError) as caught:
+            lf.Net(**options)
+        assert str(caught.value) == "Net takes a prototxt: its path, or a NetParameter"
+
+
+def test_what_pycaffe_s_methods_call():
+    made = lf.Net(schema.parse("force_backward: true" + SMALL, "NetParameter"), lf.TRAIN)
+    assert [blob.name for blob in made._blobs] == ["x", "y"]
+    made._blobs[0].data[...] = 1
+    assert made._forward(0, 1) == 0
+    assert (made.blobs["y"].data == 2).all()
+    made.blobs["y"].diff[...] = 1
+    made._backward(1, 0)
+    assert (made.blobs["x"].diff == 2).all()
+
+
+def test_a_blob_on_the_cpu_has_no_address_on_a_gpu():
+    made = lf.Net(schema.parse(SMALL, "NetParameter"), lf.TEST)
+    for name in ("_gpu_data_ptr", "_gpu_diff_ptr"):
+        with pytest.raises(DeviceError) as caught:
+            getattr(made.blobs["x"], name)
+        assert str(caught.value) == 'blob "x" lies on device "cpu": it has no address on a GPU'

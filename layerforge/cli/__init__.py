@@ -51,7 +51,7 @@ layerforge COMMAND --help tells a command's flags. Caffe's spellings work too: -
 """
 
 #: Flags that take no value; a verb may follow them.
-SWITCHES = ("data", "resume", "debug")
+SWITCHES = ("data", "resume", "debug", *flags.GLOG_SWITCHES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,8 +90,13 @@ def command(argv: list[str]) -> int:
     parser = flags.Parser(verb, module.__doc__ or "")
     module.add_flags(parser)
     args = parser.read(rest)
-    with logs.to(sys.stderr) as handler:
+    with contextlib.ExitStack() as stack:
+        handler = stack.enter_context(logs.to(sys.stderr))
         try:
+            if args.log_dir:
+                stack.enter_context(logs.to_folder(args.log_dir))
+            if args.minloglevel is not None:
+                logs.ROOT.setLevel(logs.GLOG_LEVELS[min(args.minloglevel, 3)])
             return int(module.run(args, handler))
         except flags.UsageError as error:
             parser.error(str(error))

@@ -7,6 +7,7 @@ flag that is on or off.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 from ..errors import nearest
 
+GLOG_SWITCHES = ("logtostderr", "alsologtostderr", "colorlogtostderr")
 FLAG = re.compile(r"--?([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 TRUTH = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 
@@ -135,6 +137,20 @@ def add_always(parser: Parser) -> None:
         help="a file, or module, of layers of your own; may be given several times",
     )
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    group.add_argument(
+        "--log-dir",
+        default=os.environ.get("GLOG_log_dir", ""),  # noqa: SIM112 (glog's spelling)
+        metavar="DIR",
+        help="log to a file in this folder too",
+    )
+    group.add_argument(
+        "--minloglevel", type=whole(0), metavar="N", help="log from this on: 0 everything, 1 warnings, 2 errors"
+    )
+    # glog's other flags, which Caffe's tools have: the log goes to stderr in any case.
+    for name in GLOG_SWITCHES:
+        group.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
+    for name in ("stderrthreshold", "v", "vmodule"):
+        group.add_argument(f"--{name}", help=argparse.SUPPRESS)
 
 
 def add_state(parser: Any) -> None:

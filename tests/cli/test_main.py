@@ -138,3 +138,53 @@ def test_a_reader_that_has_seen_enough():
     run = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (run.returncode, run.stderr) == (141, "")
+
+
+# The log
+
+
+SOLVER = """
+net_param {
+  layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: [2, 3] } data_filler { value: 1 } } }
+  layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 } }
+  layer { name: "loss" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 }
+}
+base_lr: 0.1 lr_policy: "fixed" max_iter: 2 display: 1 snapshot_after_train: false snapshot_prefix: "s"
+"""
+
+
+@pytest.fixture
+def solver(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "solver.prototxt").write_text(SOLVER)
+    return tmp_path
+
+
+def logged(folder):
+    (file,) = folder.glob("layerforge.INFO.*")
+    return file.read_text()
+
+
+@pytest.mark.parametrize("by", ["flag", "environment"])
+def test_a_log_in_a_folder(solver, by, monkeypatch, capsys):
+    """As Caffe's users ask for it, among glog's other flags."""
+    (solver / "log").mkdir()
+    if by == "environment":
+        monkeypatch.setenv("GLOG_log_dir", "log")
+    argv = ["-log_dir=log"] if by == "flag" else []
+    assert main(["-alsologtostderr", "train", "-solver=solver.prototxt", "-v=1", "-stderrthreshold", "0", *argv]) == 0
+    assert "Optimization Done." in logged(solver / "log")
+    assert logged(solver / "log").splitlines() == capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("level, lines", [("0", True), ("1", False), ("9", False)])
+def test_the_least_level(solver, level, lines, capsys):
+    assert main(["train", "-solver", "solver.prototxt", "-logtostderr", "-minloglevel", level]) == 0
+    assert ("Iteration 1" in capsys.readouterr().err) == lines
+
+
+def test_a_folder_that_is_not_there(solver, capsys):
+    assert main(["train", "-solver", "solver.prototxt", "--log-dir", "none"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('no log can be written to "none/layerforge.INFO.')
+    assert line.endswith('": No such file or directory. Make the folder first')

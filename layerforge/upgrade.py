@@ -450,6 +450,7 @@ def _moved_options(layer: Definition, problems: Problems) -> Definition:
 # of the other layer, its options, what its name ends with, and whether it works in place.
 FUSED = {
     ("Convolution", CONVOLUTION, "FUSED_CONV_RELU"): ("ReLU", "relu_param", "relu", True),
+    ("Deconvolution", CONVOLUTION, "FUSED_CONV_RELU"): ("ReLU", "relu_param", "relu", True),
     ("LRN", LRN, "FUSED_POOL_MAX"): ("Pooling", POOLING, "pool", False),
 }
 

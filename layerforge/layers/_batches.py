@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from ..layer import Layer as Base
 else:
     Base = object
+
+
+log = logging.getLogger(__name__)
+
+# What data layers had before transform_param: moved there in nets of that time, which say `layers`.
+OLD = ("scale", "mean_file", "crop_size", "mirror")
 
 
 class Batches(Base):
@@ -40,6 +47,15 @@ class Batches(Base):
 
     def transformer(self) -> Transformer:
         """What ``transform_param`` says."""
+        for name in OLD:
+            if name in self.options.DESCRIPTOR.fields_by_name and self.options.HasField(name):
+                log.warning(
+                    "%s: %s: %s has no effect here, as in Caffe. Write transform_param { %s: ... }",
+                    self.place(name),
+                    self.title,
+                    name,
+                    name,
+                )
         with self.explained("transform_param"):
             return Transformer(self.param.transform_param, self.phase, self.seed, self.stream)
 

@@ -312,3 +312,16 @@ def test_a_top_that_was_reshaped(tmp_path):
         '<text>:1:27: layer "data" (Data): top "data" is (2, 3, 6, 6), but a batch is (4, 3, 6, 6): '
         "only inputs can be reshaped"
     )
+
+
+@pytest.mark.parametrize("field", ["crop_size: 3", "mirror: true", "scale: 2", 'mean_file: "m"'])
+def test_options_of_old_nets_have_no_effect(tmp_path, field, caplog):
+    records(tmp_path / "db", 4)
+    made = Bench(
+        f'name: "d" type: "Data" data_param {{ source: "{tmp_path}/db" batch_size: 2\n{field} }}', [], phase=lf.TEST
+    )
+    assert made.top[0].shape == (2, 3, 6, 6)
+    name = field.partition(":")[0]
+    assert caplog.messages == [
+        f'<text>:2:1: layer "d" (Data): {name} has no effect here, as in Caffe. Write transform_param {{ {name}: ... }}'
+    ]

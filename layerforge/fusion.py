@@ -13,7 +13,7 @@ question, or runs a part of the net, the layers are parted for good, and what th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .blob import View
@@ -83,13 +83,17 @@ class Joined:
     """What a layer computes beside its own.
 
     ``steps``: those that follow on top 0. ``copies``: the blobs whose diffs add up to that of top 0. ``source``: who
-    holds the diff of top 0, if not top 0. ``fed``: the values of bottom 0 lie in state "x", not in bottom 0.
+    holds the diff of top 0, if not top 0. ``fed``: the values of bottom 0 lie in state "x", not in bottom 0. ``waits``:
+    bottom 0, which is top 0, stays as it is, because the reader computes top 0's values by `Layer.pending`.
+    ``pending``: for which bottoms this layer does so, and of whom.
     """
 
     steps: tuple[Step, ...] = ()
     copies: tuple[View, ...] = ()
     source: View | None = None
     fed: bool = False
+    waits: bool = False
+    pending: Mapping[int, Layer] = field(default_factory=dict)
 
     @property
     def slope(self) -> float:
@@ -105,6 +109,20 @@ class Joined:
 APART = Joined()
 
 
+@dataclass(frozen=True)
+class Pending:
+    """The values weight_c (x - mean_c) scale_c + bias_c of channel c, not computed yet; weight and bias may be None.
+
+    ``layout``: channels, and positions of each.
+    """
+
+    mean: Any
+    scale: Any
+    weight: Any
+    bias: Any
+    layout: tuple[int, int]
+
+
 @dataclass(eq=False)
 class Group:
     """A node, and those behind it whose steps it computes.
@@ -112,7 +130,8 @@ class Group:
     ``learns``: backward follows, with what forward keeps. ``copier``: the Split behind them, the sum of whose gradients
     the node computes as well. ``source``, ``index``: the node further down whose bottom of that index the blob is, and
     whose top's gradient is the blob's: it is read there, and not copied. ``feeder``: the node that makes the blob, and
-    lets it lie where the first keeps it.
+    lets it lie where the first keeps it. ``reader``: the group that computes the values of the first's top as it reads
+    them; ``pending``: the groups whose values this one's first computes, by its bottoms.
     """
 
     first: Node
@@ -123,11 +142,21 @@ class Group:
     source: Node | None = None
     index: int = 0
     feeder: Node | None = None
+    reader: Group | None = None
+    waited: bool = False
+    pending: dict[int, Group] = field(default_factory=dict)
 
     @property
     def blob(self) -> str:
         """The name of the blob that they work on."""
         return self.first.top[0].name
+
+    @property
+    def seen(self) -> set[str]:
+        """The blobs that show whether they are computed together, to those who read and write them."""
+        names = {self.blob} if self.reader is None else {self.blob, self.reader.blob}
+        own = self.first.layer.absorbs_backward and self.first.layer.in_place  # backward reads the bottom again
+        return names | {view.name for view in self.first.bottom} if own else names
 
     @property
     def reads(self) -> list[View]:
@@ -151,11 +180,17 @@ class Group:
         if self.feeder is not None:
             self.feeder.forward = self.feed
         source = None if self.source is None else self.source.top[0]
-        layer.joined = Joined(self.steps, copies, source, self.feeder is not None)
+        pending = {index: group.first.layer for index, group in self.pending.items()}
+        layer.joined = Joined(self.steps, copies, source, self.feeder is not None, self.reader is not None, pending)
 
     def part(self) -> None:
         """Lets each layer compute what is its own."""
+        self.waited = self.first.layer.joined.waits
         self.first.layer.joined = APART
+        if self.reader is not None:
+            del self.reader.pending[self.index]
+            self.reader.join()
+            self.reader = None
         for node in self.others:
             node.forward, node.backward = node.layer.forward, node.layer.backward
         if self.copier is not None:
@@ -175,11 +210,14 @@ class Group:
 
     def make_up(self) -> None:
         """Computes what each layer, on its own, would have kept of the last forward pass; the blob stays as it is."""
-        if not any(node.layer.state for node in self.others):
+        if not self.waited and not any(node.layer.state for node in self.others):
             return
-        (view,) = self.first.top
+        layer, (view,) = self.first.layer, self.first.top
         values = view.data.copy()
-        self.first.layer.restore(self.first.bottom)
+        if self.waited:
+            layer.compute_pending(view, values)
+        else:
+            layer.restore(self.first.bottom)
         for node in (self.first, *self.others):
             node.layer.repeats = True
             node.forward(node.bottom, node.top)
@@ -191,11 +229,14 @@ def nothing(bottom: Any, top: Any) -> None:
     """The pass of a layer whose step another computes."""
 
 
-def plan(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]], apart: set[str], repeatable: bool) -> list[Group]:
+def plan(
+    nodes: Sequence[Node], roots: Sequence[Mapping[str, str]], apart: set[str], repeatable: bool, wait: bool
+) -> list[Group]:
     """The groups of a net.
 
     ``roots``: for data and for diffs, blob -> who has its memory. ``apart``: blobs whose layers stay apart.
     ``repeatable``: a forward pass that somebody wants to know more of can be repeated, so nothing needs to be kept.
+    ``wait``: values may be left to the reader.
     """
     touching = _touching(nodes, roots)
     groups: list[Group] = []
@@ -219,6 +260,17 @@ def plan(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]], apart: set[s
                 _connect(group, readers, [nodes[j] for j in touching[group.blob] if j < i])
             taken.update(after[:number])
             groups.append(group)
+    by_first = {id(group.first): group for group in groups}
+    for group in groups:
+        reader = by_first.get(id(group.source))
+        if (
+            wait
+            and reader is not None
+            and group.first.layer.may_wait(group.steps)
+            and reader.first.layer.takes_pending()
+        ):
+            group.reader, group.feeder = reader, None
+            reader.pending[group.index] = group
     return groups
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from . import schema
 from .blob import Parameter, Shape, View
 from .errors import DefinitionError, LayerForgeError, Place, ShapeError, did_you_mean
-from .fusion import APART, Step
+from .fusion import APART, Pending, Step
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +167,21 @@ class Layer:
     def same_diff(self) -> Sequence[int]:
         """The bottoms whose diff is that of top 0; backward leaves out the `passed_diffs`."""
         return ()
+
+    def may_wait(self, steps: Sequence[Step]) -> bool:
+        """Whether the reader of top 0, which is bottom 0, may compute its values, these steps included."""
+        return False
+
+    def pending(self, shape: Shape) -> Pending:
+        """What it then computes, of a blob of that shape."""
+        raise DefinitionError(f"{self.title}: this type always computes its top")
+
+    def compute_pending(self, view: View, values: Any) -> None:
+        """Computes them after all, from what the blob holds."""
+
+    def takes_pending(self) -> bool:
+        """Whether this layer computes the values of bottoms that wait for it."""
+        return False
 
     def restore(self, bottom: Sequence[View]) -> None:
         """Puts back what forward had overwritten of bottom 0."""

@@ -161,6 +161,7 @@ class Storage:
         self.with_diffs = False
         self.fuse = fuse and not any(node.dynamic for node in nodes)
         self.fused: list[fusion.Group] = []  # layers that compute those behind them
+        self._wait = not self.data.reuse  # whether they may leave values to who reads them
         self._apart: set[str] = set()  # blobs whose layers stay apart, because somebody looked
         self.groups: list[set[str]] = []  # blobs that lie in blocks of channels
         self._engines_told = False
@@ -220,14 +221,15 @@ class Storage:
         for group in self.fused:
             group.part()
         roots = (self.data.roots, self.diff.roots)
-        self.fused = fusion.plan(self.nodes, roots, self._apart, self.data.reuse) if self.fuse else []
+        plan = fusion.plan(self.nodes, roots, self._apart, repeatable=self.data.reuse, wait=self._wait)
+        self.fused = plan if self.fuse else []
         for group in self.fused:
             group.join()
 
     def part(self, name: str | None = None) -> None:
         """Lets each layer compute what is its own, for good: those that make this blob, or all."""
-        parted = [group for group in self.fused if name in (None, group.blob)]
-        self.fused = [group for group in self.fused if name not in (None, group.blob)]
+        parted = [group for group in self.fused if name is None or name in group.seen]
+        self.fused = [group for group in self.fused if group not in parted]
         self.fuse = self.fuse and name is not None
         self._apart |= {group.blob for group in parted}
         self._part(parted)

@@ -257,6 +257,35 @@ def test_weights_that_change_are_followed():
     assert np.isclose(loss, net.run_forward(), rtol=1e-5) and net.fused
 
 
+def test_after_an_update():
+    """What is computed late is what the pass computed, with the weights of then."""
+    found = []
+    for fuse in (True, False):
+        message = schema.message("SolverParameter")(base_lr=0.1, lr_policy="fixed", momentum=0.9, random_seed=1)
+        message.net_param.CopyFrom(schema.parse(RESIDUAL, "NetParameter").message)
+        solver = lf.get_solver(message)
+        net = solver.net
+        if not fuse:
+            net.storage.part()
+        net.blobs["data"].data[...] = np.random.default_rng(1).standard_normal(net.blobs["data"].shape)
+        solver.step(3)
+        assert bool(net.fused) is fuse
+        found.append(everything(net))
+        solver.step(1)
+        found[-1] |= {f"{name} then": np.array(net.blobs[name].data) for name in net.blobs}
+    assert_same(found[0], found[1])
+
+
+def test_looking_at_a_sum_parts_what_it_computes():
+    net, apart = make(RESIDUAL), make(RESIDUAL, fuse=False)
+    for each in (net, apart):
+        each.run_forward()
+        each.blobs["sum"].data[:] *= 2
+        each.run_backward()
+    assert net.fused == {}
+    assert_same(everything(net), everything(apart))
+
+
 def test_bits_repeat():
     found = []
     for _ in range(2):

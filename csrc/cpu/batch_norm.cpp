@@ -9,8 +9,8 @@ struct Channels {
   Along<T> m, s, v, o;
 
   void at(int64_t c, int64_t block) {
-    m.fill(mean + c, 0, block);
-    s.fill(scale + c, 0, block);
+    m.fill(mean ? mean + c : nullptr, 0, block);
+    s.fill(scale ? scale + c : nullptr, 1, block);
     v.fill(w ? w + c : nullptr, 1, block);
     o.fill(b ? b + c : nullptr, 0, block);
   }
@@ -62,6 +62,23 @@ struct Rows {
         STRIPS(count, BODY);
 #undef BODY
       }
+    }
+  }
+
+  CLONES static void sum(int64_t begin, int64_t end, const T* a, Channels<T> of, const T* b, Channels<T> with, T* y,
+                         T slope, int64_t groups, int64_t positions, int64_t block) {
+    const int64_t count = positions * block;
+    for (int64_t r = begin; r < end; ++r) {
+      of.at(r % groups * block, block);
+      with.at(r % groups * block, block);
+      const T *left = a + r * count, *right = b + r * count;
+      T* to = y + r * count;
+#define BODY(e, k)                                                                                              \
+  const T t =                                                                                                   \
+      VALUE(left[e], k) + ((right[e] - with.m.value[k]) * with.s.value[k] * with.v.value[k] + with.o.value[k]); \
+  to[e] = t > 0 ? t : slope * t;
+      STRIPS(count, BODY);
+#undef BODY
     }
   }
 
@@ -178,6 +195,25 @@ void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale
 }
 
 template <class T>
+void normalised_sum(index_t count, const T* a, const T* mean_a, const T* scale_a, const T* w_a, const T* b_a,
+                    const T* b, const T* mean_b, const T* scale_b, const T* w_b, const T* b_b, T* y, T slope,
+                    index_t channels, index_t positions, index_t block) {
+  if (count == 0) return;
+  if (positions == 1)
+    lines(count, channels, [=](int64_t e, int64_t c) {
+      const T left = mean_a ? ((a[e] - mean_a[c]) * scale_a[c]) * (w_a ? w_a[c] : T(1)) + (b_a ? b_a[c] : T(0)) : a[e];
+      const T right = mean_b ? ((b[e] - mean_b[c]) * scale_b[c]) * (w_b ? w_b[c] : T(1)) + (b_b ? b_b[c] : T(0)) : b[e];
+      const T t = left + right;
+      y[e] = t > 0 ? t : slope * t;
+    });
+  else
+    parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
+      Rows<T>::sum(begin, end, a, {mean_a, scale_a, w_a, b_a}, b, {mean_b, scale_b, w_b, b_b}, y, slope,
+                   channels / block, positions, block);
+    });
+}
+
+template <class T>
 void lane_products(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
                    T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block) {
   if (positions == 1)
@@ -218,5 +254,6 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
 
 CPU_KERNEL(lane_moments)
 CPU_KERNEL(batch_norm_forward)
+CPU_KERNEL(normalised_sum)
 CPU_KERNEL(lane_products)
 CPU_KERNEL(batch_norm_backward)

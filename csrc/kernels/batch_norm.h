@@ -38,6 +38,18 @@ KERNEL void batch_norm_forward(index_t i, const T* x, const T* mean, const T* sc
   y[i] = t > 0 ? t : slope * t;
 }
 
+// y = rectify(a' + b'), where a' and b' are a and b, each normalised, scaled and shifted as above if it has a mean. y
+// may be a or b.
+template <class T>
+KERNEL void normalised_sum(index_t i, const T* a, const T* mean_a, const T* scale_a, const T* w_a, const T* b_a,
+                           const T* b, const T* mean_b, const T* scale_b, const T* w_b, const T* b_b, T* y, T slope,
+                           index_t channels, index_t positions, index_t block) {
+  const index_t c = channel_of(i, channels, positions, block);
+  const T t = (mean_a ? normalised(a[i], c, mean_a, scale_a, w_a, b_a) : a[i]) +
+              (mean_b ? normalised(b[i], c, mean_b, scale_b, w_b, b_b) : b[i]);
+  y[i] = t > 0 ? t : slope * t;
+}
+
 // Lane i: sum = the sum of dz, dot = that of dz * (x - mean), where dz is the gradient of what is rectified.
 template <class T>
 KERNEL void lane_products(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,

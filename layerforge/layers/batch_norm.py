@@ -3,7 +3,7 @@
 import logging
 
 from ..errors import DefinitionError
-from ..fusion import Affine, Normalise, Rectify, leading
+from ..fusion import Affine, Normalise, Pending, Rectify, leading
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
 from ._kept import kept, kept_shapes
@@ -77,7 +77,10 @@ class BatchNorm(Layer):
         each = (self.params["mean"].shape, self.dtype)
         if self.running and not self.joined.steps:
             return {"mean": each, "scale": each}
-        return {"mean": each, "scale": each, "square": each, "sum": each, "dot": each, **kept_shapes(self, x)}
+        arrays = {"mean": each, "scale": each, "square": each, "sum": each, "dot": each}
+        if self.joined.waits:
+            return {**arrays, "weight": each, "bias": each}
+        return {**arrays, **kept_shapes(self, x)}
 
     def absorbs(self, steps, learns):
         return leading(steps, Affine, Rectify)
@@ -97,6 +100,17 @@ class BatchNorm(Layer):
         if "x" in self.state:
             bottom[0].data[...] = self.state["x"]
 
+    def may_wait(self, steps):
+        return leading(steps, Affine) == len(steps)
+
+    def pending(self, shape):
+        state, (_, channels, positions) = self.state, self.layout(shape)
+        return Pending(state["mean"], state["scale"], state["weight"], state["bias"], (channels, positions))
+
+    def compute_pending(self, view, values):
+        p = self.pending(view.shape)
+        K.batch_norm_forward(view.data, p.mean, p.scale, p.weight, p.bias, values, None, 1, *p.layout, view.block)
+
     def scratch_size(self, x):
         items, channels, _ = self.layout(x)
         return 2 * items * channels
@@ -108,12 +122,16 @@ class BatchNorm(Layer):
         if not x.count:
             return
         values, copy = (self.state["x"], None) if self.joined.fed else (x.data, self.state.get("x"))
+        w, b = self.joined.affine
         if self.running:
             self.read_running(mean, scale)
         else:
             self.measure(x, values, mean, scale)
-        (w, b), slope = self.joined.affine, self.joined.slope
-        affine = (w.data if w else None, b.data if b else None)
+        if self.joined.waits:  # for the reader, who computes it with the weights of this pass
+            self.state["weight"][...] = w.data if w else 1
+            self.state["bias"][...] = b.data if b else 0
+            return
+        affine, slope = (w.data if w else None, b.data if b else None), self.joined.slope
         K.batch_norm_forward(values, mean, scale, *affine, y.data, copy, slope, *numbers, x.block)
 
     def measure(self, x, values, mean, scale):
@@ -153,7 +171,8 @@ class BatchNorm(Layer):
         rows, number = items * channels, items * positions
         (w, b), slope, dy = self.joined.affine, self.joined.slope, self.joined.source or y
         mean, scale, total, dot = (self.state.get(name) for name in ("mean", "scale", "sum", "dot"))
-        given = (kept(self, x), mean, scale, w.data if w else None, b.data if b else None, dy.diff)
+        values = x.data if self.joined.waits else kept(self, x)
+        given = (values, mean, scale, w.data if w else None, b.data if b else None, dy.diff)
         if total is not None:
             sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
             K.lane_products(*given, sums, dots, slope, *numbers, x.block)

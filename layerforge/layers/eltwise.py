@@ -7,6 +7,7 @@ from ..fusion import Rectify, leading
 from ..kernels import Kernels
 from ..layer import Layer
 
+B = Kernels("batch_norm.h")
 K = Kernels("eltwise.h")
 
 
@@ -54,6 +55,9 @@ class Eltwise(Layer):
     def same_diff(self):
         return [k for k, c in enumerate(self.coefficients) if c == 1] if self.operation == "SUM" else ()
 
+    def takes_pending(self):
+        return self.operation == "SUM" and self.coefficients == [1, 1]
+
     def state_shapes(self, *bottom_shapes):
         return {"winner": (bottom_shapes[0], np.int32)} if self.operation == "MAX" else {}
 
@@ -61,7 +65,7 @@ class Eltwise(Layer):
         (y,) = top
         first, second, *others = (x.data for x in bottom)
         if self.operation == "SUM":
-            self.add([x.data for x in bottom], y.data)
+            self.add(bottom, y)
         elif self.operation == "PROD":
             K.product(first, second, y.data)
             for x in others:
@@ -72,15 +76,25 @@ class Eltwise(Layer):
             for k, x in enumerate(others, start=2):
                 K.larger_still(x, y.data, winner, k)
 
-    def add(self, values, y):
-        (c0, *coefficients), (so_far, *values) = self.coefficients, values
-        for x, c in zip(values[:-1], coefficients, strict=False):
-            K.sum(so_far, x, y, c0, c)
-            so_far, c0 = y, 1
+    def add(self, bottom, y):
+        slope, waiting = self.joined.slope, self.joined.pending
+        if waiting:
+            operands = {k: layer.pending(y.shape) for k, layer in waiting.items()}
+            given = []
+            for k, x in enumerate(bottom):
+                p = operands.get(k)
+                given += [x.data, p.mean, p.scale, p.weight, p.bias] if p else [x.data, None, None, None, None]
+            (layout, *_) = (p.layout for p in operands.values())
+            B.normalised_sum(*given, y.data, slope, *layout, y.block)
+            return
+        (so_far, *values), (c0, *coefficients) = (x.data for x in bottom), self.coefficients
+        for x, c in zip(values[:-1], coefficients[:-1], strict=True):
+            K.sum(so_far, x, y.data, c0, c)
+            so_far, c0 = y.data, 1
         if self.joined.steps:
-            K.rectified_sum(so_far, values[-1], y, c0, coefficients[-1], self.joined.slope)
+            K.rectified_sum(so_far, values[-1], y.data, c0, coefficients[-1], slope)
         else:
-            K.sum(so_far, values[-1], y, c0, coefficients[-1])
+            K.sum(so_far, values[-1], y.data, c0, coefficients[-1])
 
     def backward(self, bottom, top):
         (y,) = top

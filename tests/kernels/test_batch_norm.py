@@ -46,6 +46,9 @@ def test_tuned_equals_portable(dtype, tolerance, items, channels, positions, blo
         exact = [
             ("batch_norm_forward", [x], lambda y, given=given: (*given, y, None, slope, *of)),
             ("batch_norm_forward", [x, x], lambda y, kept, given=given: (*given, y, kept, slope, *of)),
+            ("normalised_sum", [x], lambda y, given=given: (*given, dy, *[None] * 4, y, slope, *of)),
+            ("normalised_sum", [x], lambda y, given=given: (dy, *[None] * 4, *given, y, slope, *of)),
+            ("normalised_sum", [x], lambda y, given=given: (*given, dy, *given[1:], y, slope, *of)),
             ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, total, dot, dx, None, slope, 12, *of)),
             (
                 "batch_norm_backward",
@@ -65,7 +68,8 @@ def test_tuned_equals_portable(dtype, tolerance, items, channels, positions, blo
 
 
 def test_everything_tuned_is_tested():
-    assert sorted(K.tuned()) == ["batch_norm_backward", "batch_norm_forward", "lane_moments", "lane_products"]
+    tested = ["batch_norm_backward", "batch_norm_forward", "lane_moments", "lane_products", "normalised_sum"]
+    assert sorted(K.tuned()) == tested
 
 
 def test_learn_scale():

@@ -27,7 +27,8 @@ ALLOCATORS = {"stock": {}, "tuned": KEEP_LARGE_BLOCKS}
 FORMS = {
     "NCHW": {"layout": "nchw"},
     "channels_last": {"layout": "channels_last"},
-    "compiled": {"layout": "channels_last", "compiled": True},
+    # Compiled, NCHW took 0.73 times as long as channels_last on AlexNet, and as long on ResNet-50.
+    "compiled": {"layout": "nchw", "compiled": True},
 }
 #: Name of a rival -> (side, options, environment). Compiled comes last: it takes longest.
 TORCH = {

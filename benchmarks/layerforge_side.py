@@ -113,11 +113,12 @@ def prepare(net: str, folder: Path) -> None:
         blob.data[...] *= scale
     made.save(str(folder / "weights.caffemodel"))
     save(made, folder)
-    write_for_opencv(made, folder)
+    absorb_k(made)
+    made.save(str(folder / "opencv.caffemodel"))
 
 
-def write_for_opencv(net: Any, folder: Path) -> None:
-    """Writes opencv.caffemodel, for a net without `LRNParameter.k`, which OpenCV takes for 1.
+def absorb_k(net: Any) -> None:
+    """Changes weights for a net without `LRNParameter.k`, which OpenCV takes for 1.
 
     (k + a s)^-b is k^-b (1 + a/k s)^-b: the first factor goes into the next weights, `without_k` does the rest.
     """
@@ -128,11 +129,10 @@ def write_for_opencv(net: Any, folder: Path) -> None:
         elif layer.params and factor != 1:
             layer.blobs[0].data[...] *= factor
             factor = 1.0
-    net.save(str(folder / "opencv.caffemodel"))
 
 
 def without_k(definition: Any) -> Any:
-    """The same net in OpenCV's words: see `write_for_opencv`."""
+    """The same net in OpenCV's words: see `absorb_k`."""
     made = type(definition)()
     made.CopyFrom(definition)
     for layer in made.layer:

@@ -42,6 +42,7 @@ _MODULES = {
         "RMSPropSolver",
         "SGDSolver",
         "Timer",
+        "get_solver",
         "has_nccl",
         "init_log",
         "layer_type_list",
@@ -56,7 +57,7 @@ _MODULES = {
         "solver_count",
         "solver_rank",
     ],
-    "solver": ["Solver", "get_solver"],
+    "solver": ["Solver"],
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

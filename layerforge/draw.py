@@ -18,6 +18,7 @@ from . import draw_formats, files, graph, layer, upgrade
 from .draw_formats import Arrow, Box, Drawing, Row
 from .errors import DefinitionError, Problems
 from .net import as_definition
+from .proto import caffe_pb2  # noqa: F401 (pycaffe's scripts look for it here too)
 from .textformat import is_repeated
 
 RANKDIRS = ("TB", "LR", "BT", "RL")

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import schema
 from .errors import DataError, DefinitionError, ShapeError, did_you_mean
+from .proto import caffe_pb2  # noqa: F401 (pycaffe's scripts look for it here too)
 
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:

@@ -93,7 +93,7 @@ class Net:
         self._fuse = fuse and self.device.is_host and self.dtype == np.float32
         self._storage: Storage | None = None
         self._passes: Passes | None = None
-        self._stale = False
+        self._inferred = len(self.nodes)  # so many layers know their shapes
         self._before: dict[str, list[Callback]] = {"forward": [], "backward": []}
         self._after: dict[str, list[Callback]] = {"forward": [], "backward": []}
         self._debug: tuple[Callback, Callback] | None = None
@@ -159,13 +159,28 @@ class Net:
 
     def reshape(self) -> None:
         """Infers every shape again, from the sources on, and takes more memory where it is needed."""
-        stale, self._stale = self._stale, True  # until all shapes fit
-        changed = [self._infer(node) for node in self.nodes if node.bottom]
+        self._reshape(len(self.nodes))
+
+    def _reshape(self, count: int) -> None:
+        """As `reshape`, for the first layers, which are to run. Those behind follow as far as the shapes fit them."""
+        stale, self._inferred = self._inferred < len(self.nodes), 0
+        changed = [self._infer(node) for node in self.nodes[:count] if node.bottom]
+        inferred = count
+        for i, node in enumerate(self.nodes[count:], count):
+            shapes = node.layer.bottom_shapes
+            try:
+                changed.append(bool(node.bottom) and self._infer(node))
+                inferred += inferred == i
+            except ShapeError:
+                node.layer.bottom_shapes = shapes
+                if node.layer.shares_data:  # its tops must fit the memory that they share
+                    for view in node.top:
+                        view.shape = node.bottom[0].shape
         if stale or any(changed):
             if self._passes is not None:
                 self._passes.forget()
             self.storage.allocate()
-        self._stale = False
+        self._inferred = inferred
 
     def reshape_blob(self, name: str, shape: Shape) -> None:
         """Gives a blob another shape; the net follows when it next runs. See `Blob.reshape`."""
@@ -174,7 +189,7 @@ class Net:
         view = self.views[name]
         if view.shape != shape:
             view.shape = shape
-            self._stale = True
+            self._inferred = 0
             self.storage.resize(name)
 
     def _infer(self, node: Node) -> bool:
@@ -230,10 +245,10 @@ class Net:
         """
         self.device.use()
         self.mirrors.send()
-        if self._stale:
-            self.reshape()
         end = len(self.nodes) - 1
         last = end if last is None else last
+        if self._inferred <= last:
+            self._reshape(last + 1)
         storage = self.storage
         storage.begin_forward(whole=first == 0 and last == end)
         if first == 0:

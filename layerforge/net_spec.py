@@ -19,6 +19,7 @@ from typing import Any
 
 from . import layer, schema
 from .errors import DefinitionError, did_you_mean
+from .proto import caffe_pb2  # noqa: F401 (pycaffe's scripts look for it here too)
 from .textformat import is_repeated
 
 Layers = OrderedDict[int, Any]  # id of a Function -> its LayerParameter
@@ -97,6 +98,18 @@ class Function:
     def to_proto(self) -> Any:
         """The net that ends in this layer."""
         return to_proto(self)
+
+
+def param_name_dict() -> dict[str, str]:
+    """pycaffe's: type -> the name of its options without "_param", for every type that has options."""
+    layer.load_layers()
+    fields = {kind: layer.options_field(cls) for kind, cls in layer.registry.items()}
+    return {kind: field.removesuffix("_param") for kind, field in sorted(fields.items()) if field}
+
+
+def assign_proto(proto: Any, name: str, val: Any) -> None:
+    """pycaffe's: sets a field of a message from a Python value; dicts become messages, in lists if need be."""
+    _assign(proto, name, val)
 
 
 def _assign(message: Any, name: str, value: Any, instead: Any = None) -> None:

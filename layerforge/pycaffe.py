@@ -14,7 +14,7 @@ from . import device, layer, logs, solver, upgrade
 from .errors import DeviceError
 from .layer import TEST, TRAIN, Layer
 from .net import Net, as_definition
-from .solver import Solver, get_solver
+from .solver import Solver
 
 __all__ = [
     "NCCL",
@@ -222,3 +222,10 @@ class AdamSolver(TypedSolver):
     """pycaffe's solver of type Adam."""
 
     rule_type = "Adam"
+
+
+def get_solver(definition: Any, **options: Any) -> Solver:
+    """A solver from the path of its prototxt, or from a SolverParameter, of the class that its ``type`` names."""
+    made = upgrade.solver(as_definition(definition, "SolverParameter"))
+    kinds = {cls.rule_type: cls for cls in TypedSolver.__subclasses__()}
+    return kinds.get(made.message.type, Solver)(made, **options)

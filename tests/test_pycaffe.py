@@ -214,3 +214,27 @@ def test_a_session(solver_file, tmp_path):
     assert (net.blobs["x"].num, net.blobs["x"].channels, net.blobs["x"].count) == (4, 3, 12)
     assert net.layer_dict["ip"].type == "InnerProduct" and net.layer_dict["ip"].blobs[0] is weight
     solver.close()
+
+
+def test_a_solver_is_of_the_class_of_its_type(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = 'layer { name: "w" type: "Parameter" top: "w" parameter_param { shape { dim: 2 } } }'
+    for text, cls in (
+        ("", caffe.SGDSolver),
+        ('type: "AdaDelta"', caffe.AdaDeltaSolver),
+        ("solver_type: NESTEROV", caffe.NesterovSolver),
+    ):
+        (tmp_path / "s.prototxt").write_text(
+            f'net_param {{ {net} }} base_lr: 1 lr_policy: "fixed" snapshot_prefix: "s" {text}'
+        )
+        assert type(caffe.get_solver("s.prototxt")) is cls
+
+
+def test_names_within_modules():
+    """What scripts find in pycaffe's modules because those import it."""
+    for module in (caffe.io, caffe.draw, caffe.net_spec):
+        assert module.caffe_pb2 is caffe.proto.caffe_pb2
+    assert caffe.net_spec.param_name_dict()["InnerProduct"] == "inner_product"
+    layer = caffe.proto.caffe_pb2.LayerParameter()
+    caffe.net_spec.assign_proto(layer, "param", [{"lr_mult": 2}, {}])
+    assert [spec.lr_mult for spec in layer.param] == [2, 1]

@@ -137,13 +137,19 @@ size_t Task::scratch() const {
   return bytes;
 }
 
-void Task::run(std::initializer_list<void*> arrays, char* scratch) const {
+size_t Task::kept(int connection) const { return connections[connection].reorder ? connections[connection].bytes : 0; }
+
+void Task::keep(int connection, void* from, void* to, char* scratch) const {
+  connections[connection].reorder->run({{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}, scratch);
+}
+
+void Task::run(std::initializer_list<void*> arrays, char* scratch, int ready) const {
   std::vector<Operation::Given> arguments;
   char* free = scratch + scratchpad();
   void* const* array = arrays.begin();
   for (const Connection& one : connections) {
     void* data = *array++;
-    if (one.reorder) {
+    if (one.reorder && &one != connections.data() + ready) {
       if (one.reads) one.reorder->run({{DNNL_ARG_FROM, data}, {DNNL_ARG_TO, free}}, scratch);
       data = free;
       free += align(one.bytes);

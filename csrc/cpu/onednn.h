@@ -124,8 +124,13 @@ class Task {
   void writes(int name, const_dnnl_memory_desc_t outside) { connect(name, outside, false, false); }
   void adds_to(int name, const_dnnl_memory_desc_t outside) { connect(name, outside, false, true); }
 
-  size_t scratch() const;                                              // bytes, from a 64-byte boundary on
-  void run(std::initializer_list<void*> arrays, char* scratch) const;  // arrays in the order they were connected
+  size_t scratch() const;  // bytes, from a 64-byte boundary on
+  // arrays: in the order they were connected. `ready`: the connection whose array lies already as it lies inside.
+  void run(std::initializer_list<void*> arrays, char* scratch, int ready = -1) const;
+
+  // For somebody who keeps what a connection reads as it lies inside: bytes, 0 where that is as it lies outside.
+  size_t kept(int connection) const;
+  void keep(int connection, void* from, void* to, char* scratch) const;
 
   const Operation operation;
 

@@ -6,7 +6,10 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <atomic>
+
 #include "convolution.h"
+#include "fingerprint.h"
 #include "onednn.h"
 
 namespace py = pybind11;
@@ -44,6 +47,12 @@ Axes less_one(Axes values) {
 }
 
 enum { FORWARD, DATA, WEIGHTS, TASKS };
+
+// Weights in oneDNN's order, which are made again where the plain ones have changed.
+struct Kept {
+  uint64_t made_by, fingerprint;  // which convolution, and of which weights
+  char rest[48];                  // the weights follow at a boundary of 64 bytes
+};
 
 class Convolution {
  public:
@@ -119,20 +128,38 @@ class Convolution {
     return py::tuple(names);
   }
 
+  // Elements of float32 for weights that are kept between forward passes, wherever the array begins; 0: none need be.
+  size_t kept() const {
+    const size_t bytes = tasks[FORWARD]->kept(1);
+    return bytes ? (sizeof(Kept) + bytes) / sizeof(float) + 16 : 0;
+  }
+
   // forward: x, w, bias, y, and factor and shift if affine; data: dy, w, dx; weights: x, dy, dw, db. Arrays arrive
-  // checked from engines/onednn.py.
+  // checked from engines/onednn.py. kept: see kept(); zeros at first.
   void run(int task, const py::array& a, const py::array& b, const py::object& c, const py::object& d,
-           const py::array& scratch, const py::object& factor, const py::object& shift) const {
+           const py::array& scratch, const py::object& factor, const py::object& shift, const py::object& kept) const {
     void *const pa = pointer(a), *const pb = pointer(b), *const pc = pointer(c), *const pd = pointer(d);
     void *const pf = pointer(factor), *const ps = pointer(shift);
-    char* const from = static_cast<char*>(pointer(scratch));
-    char* const aligned = from + (64 - reinterpret_cast<uintptr_t>(from) % 64) % 64;
+    char *const aligned = boundary(pointer(scratch)), *const head = boundary(pointer(kept));
+    const int64_t values = b.size();
     py::gil_scoped_release without_gil;
     const WithThreads with(threads);
+    void* weights = pb;
+    if (head) {
+      Kept& old = *reinterpret_cast<Kept*>(head);
+      const uint64_t now = fingerprint::of(static_cast<const float*>(pb), values);
+      weights = head + sizeof(Kept);
+      if (old.made_by != number || old.fingerprint != now) {
+        tasks[FORWARD]->keep(1, pb, weights, aligned);
+        old.made_by = number;
+        old.fingerprint = now;
+      }
+    }
+    const int ready = head ? 1 : -1;
     if (task == FORWARD && !bias)
-      tasks[task]->run({pa, pb, pd, pf, ps}, aligned);
+      tasks[task]->run({pa, weights, pd, pf, ps}, aligned, ready);
     else
-      tasks[task]->run({pa, pb, pc, pd, pf, ps}, aligned);
+      tasks[task]->run({pa, weights, pc, pd, pf, ps}, aligned, ready);
   }
 
  private:
@@ -140,6 +167,18 @@ class Convolution {
     return array.is_none() ? nullptr : const_cast<void*>(py::reinterpret_borrow<py::array>(array).data());
   }
 
+  // The first boundary of 64 bytes in there.
+  static char* boundary(void* memory) {
+    char* const from = static_cast<char*>(memory);
+    return from ? from + (64 - reinterpret_cast<uintptr_t>(from) % 64) % 64 : nullptr;
+  }
+
+  static uint64_t next_number() {
+    static std::atomic<uint64_t> last{0};
+    return ++last;
+  }
+
+  const uint64_t number = next_number();
   const int threads;
   const bool bias, affine;
   std::unique_ptr<Task> tasks[TASKS];
@@ -174,6 +213,8 @@ void define_onednn(py::module_& m) {
            py::arg("affine"), py::arg("relu"))
       .def_property_readonly("scratch", &onednn::Convolution::scratch)
       .def_property_readonly("implementations", &onednn::Convolution::implementations)
+      .def_property_readonly("kept", &onednn::Convolution::kept)
       .def("run", &onednn::Convolution::run, py::arg("task"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("d"),
-           py::arg("scratch"), py::arg("factor") = py::none(), py::arg("shift") = py::none());
+           py::arg("scratch"), py::arg("factor") = py::none(), py::arg("shift") = py::none(),
+           py::arg("kept") = py::none());
 }

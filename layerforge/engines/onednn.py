@@ -89,10 +89,19 @@ class OneDnn:
         y: np.ndarray,
         geometry: Geometry,
         scratch: np.ndarray,
+        kept: np.ndarray | None = None,
     ) -> None:
-        """y = w * x + b; ``b`` may be None."""
+        """y = w * x + b; ``b`` may be None.
+
+        ``kept``: `kept` elements, zeros at first, in which the weights stay in oneDNN's order from call to call. They
+        are made again where a fingerprint says that w has changed.
+        """
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
-        self._made(geometry, b is not None).run(FORWARD, x, w, b, y, scratch)
+        self._run(self._made(geometry, b is not None), kept, x, w, b, y, scratch)
+
+    def kept(self, geometry: Geometry) -> int:
+        """How many elements weights take that stay in oneDNN's order from one forward pass to the next."""
+        return int(self._made(geometry, True).kept)
 
     def follows(self, geometry: Geometry) -> bool:
         """Whether `forward_and_on` computes that geometry."""
@@ -107,13 +116,19 @@ class OneDnn:
         y: np.ndarray,
         geometry: Geometry,
         scratch: np.ndarray,
+        kept: np.ndarray | None = None,
         *,
         rectify: bool,
     ) -> None:
         """y = factor * (w * x) + shift for each output channel; with ``rectify``, max(0, that)."""
         self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
         made = _made(geometry, self.block, False, _csrc.get_threads(), True, rectify)
-        made.run(FORWARD, x, w, None, y, scratch, factor, shift)
+        self._run(made, kept, x, w, None, y, scratch, factor, shift)
+
+    @staticmethod
+    def _run(made: Any, kept: np.ndarray | None, *arrays: Any) -> None:
+        room = kept is not None and 0 < made.kept <= kept.size
+        made.run(FORWARD, *arrays, kept=kept if room else None)
 
     def backward_data(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray

@@ -112,6 +112,54 @@ def test_formula():
     np.testing.assert_allclose(db, dy.sum(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("name", ["3x3", "blocks of 8", "dilated", "AlexNet's conv2"])
+def test_weights_are_kept_until_they_change(threads, name, affine):
+    g, engine = CASES[name], OneDnn()
+    assert engine.supports(g, np.float32)
+    random = np.random.default_rng(4)
+    x, w, b = (random.standard_normal(s).astype(np.float32) for s in (g.input_shape, g.weight_shape, (g.num_output,)))
+    scratch, kept = cpu.empty(engine.scratch(g)), cpu.zeros(engine.kept(g) + 1)[1:]  # begins at no boundary
+
+    def forward(*kept):
+        y = np.full(g.output_shape, np.nan, np.float32)
+        if affine:
+            engine.forward_and_on(x, w, b, b, y, g, scratch, *kept, rectify=True)
+        else:
+            engine.forward(x, w, b, y, g, scratch, *kept)
+        return y
+
+    assert kept.size > w.size
+    for change in (lambda: None, lambda: np.negative(w, out=w), lambda: w.reshape(-1)[-1:].__iadd__(1), w.sort):
+        change()
+        for _ in range(2):
+            np.testing.assert_array_equal(forward(kept), forward())
+    head = np.searchsorted(np.cumsum(kept != 0), 3) + 1  # a number below 2^32, and one of two words
+    kept[head:] = 0  # nobody looks for changes there, so these are the weights that are used
+    assert not np.array_equal(forward(kept), forward())
+
+
+def test_too_little_room_to_keep_weights():
+    g, engine = CASES["3x3"], OneDnn()
+    assert engine.supports(g, np.float32)
+    x, w, y = (np.ones(s, np.float32) for s in (g.input_shape, g.weight_shape, g.output_shape))
+    kept = np.zeros(engine.kept(g) - 1, np.float32)
+    engine.forward(x, w, None, y, g, cpu.empty(engine.scratch(g)), kept)
+    assert not kept.any()
+    assert y[0, 0, 3, 3] == 16 * 9
+
+
+def test_a_net_sees_that_weights_have_changed():
+    net = lf.Net(lf.schema.parse(NET.format(""), "NetParameter"), lf.TEST, seed=1)
+    net.blobs["data"].data[...] = np.random.default_rng(1).standard_normal((2, 3, 12, 12))
+    weights = net.params["conv2"][0].data
+    before = net.forward()["conv2"].copy()
+    np.testing.assert_array_equal(net.forward()["conv2"], before)
+    weights *= -2
+    np.testing.assert_allclose(net.forward()["conv2"], -2 * before, rtol=1e-5, atol=1e-6)
+    assert net.layer_dict["conv2"].state["weights"].any()
+
+
 def test_bits_repeat(threads):
     for name in ("3x3", "AlexNet's conv1", "blocks of 8"):
         seen = {b"".join(array.tobytes() for array in results(OneDnn(), CASES[name])) for _ in range(5)}

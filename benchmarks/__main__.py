@@ -30,7 +30,13 @@ OUT = ROOT / "docs" / "results" / "cpu.md"
 FOREWORD = ROOT / "docs" / "results" / "cpu-foreword.md"
 KINDS = ["train", "infer", "growth"]
 
-QUICK = {"nets": ["lenet", "alexnet", "resnet50"], "rivals": ["tuned", "onnx"], "rounds": 3, "warm_up": 1, "turn": 0.1}
+QUICK = {
+    "nets": ["lenet", "alexnet", "resnet50"],
+    "rivals": ["NCHW, tuned", "channels_last, tuned", "onnx", "OpenCV"],
+    "rounds": 3,
+    "warm_up": 1,
+    "turn": 0.1,
+}
 QUICK_REMARK = (
     "**A glance**: few nets, of each rival one or two forms, and three rounds. "
     "For figures to rely on: `python -m benchmarks`."

@@ -75,9 +75,14 @@ def emulated_sources() -> list[str]:
     emulation = kernel_source().emulation
     headers = sorted((CSRC / "kernels").glob("*.h"))
     written = [
-        write(GENERATED / f"{header.stem}_{'wide' if wide else 'narrow'}_emulated.cpp", emulation(header, wide))
+        write(
+            GENERATED / f"{header.stem}_{'wide' if wide else 'narrow'}{'_team' * team}_emulated.cpp",
+            emulation(header, wide, team),
+        )
         for header in headers
         for wide in (False, True)
+        for team in (False, True)
+        if not team or "REDUCTION" in header.read_text(encoding="utf-8")
     ]
     return [*written, "csrc/emulated/module.cpp"]
 

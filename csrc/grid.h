@@ -39,12 +39,19 @@ KERNEL T given(Number<T> number) {
   return number.at ? *number.at : number.value;
 }
 
+#ifdef LAYERFORGE_TEAM  // a block for each index
+template <auto kernel, class... A>
+KERNEL void share_of_grid(index_t count, A... arguments) {
+  for (index_t i = index_t(blockIdx.x); i < count; i += index_t(gridDim.x)) kernel(i, arguments...);
+}
+#else
 template <auto kernel, class... A>
 KERNEL void share_of_grid(index_t count, A... arguments) {
   const index_t stride = index_t(gridDim.x) * index_t(blockDim.x);
   for (index_t i = index_t(blockIdx.x) * index_t(blockDim.x) + index_t(threadIdx.x); i < count; i += stride)
     kernel(i, arguments...);
 }
+#endif
 
 // Whoever launches this sees to it that count + the number of threads is an index_t.
 template <auto kernel, class... A>

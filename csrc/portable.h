@@ -39,6 +39,88 @@ typedef int64_t index_t;
 typedef int32_t index_t;
 #endif
 
+// A kernel whose element i is a sum, or a maximum, over many terms is a REDUCTION instead of a KERNEL. It forms them by
+// sum_of, sum_in_order and largest_of, which every index i calls alike, and writes `if (leads())`. Where sums are long,
+// a GPU gives each i a block of threads, a team: the header is then compiled with LAYERFORGE_TEAM, and those functions
+// are the work of all threads together, always in the same order. Elsewhere a REDUCTION is a kernel like any other.
+#define REDUCTION KERNEL
+
+#ifdef LAYERFORGE_TEAM
+
+// The lanes of `term`s, combined two by two: lane k has the terms k, k + lanes, k + 2 lanes ...
+#if defined(__CUDACC__)
+constexpr int kTeam = 256;  // threads in a block
+KERNEL bool leads() { return threadIdx.x == 0; }
+template <class T, class Lane, class Combine>
+KERNEL T by_team(Lane lane, Combine combine) {
+  __shared__ T lanes[kTeam];
+  const int mine = int(threadIdx.x);
+  lanes[mine] = lane(mine);
+  __syncthreads();
+  for (int half = kTeam / 2; half; half /= 2) {
+    if (mine < half) lanes[mine] = combine(lanes[mine], lanes[mine + half]);
+    __syncthreads();
+  }
+  const T result = lanes[0];
+  __syncthreads();  // before somebody writes the next one's lanes
+  return result;
+}
+#else  // on the CPU, for tests: the threads of a team one after the other
+constexpr int kTeam = 32;
+KERNEL bool leads() { return true; }
+template <class T, class Lane, class Combine>
+KERNEL T by_team(Lane lane, Combine combine) {
+  T lanes[kTeam];
+  for (int k = 0; k < kTeam; ++k) lanes[k] = lane(k);
+  for (int half = kTeam / 2; half; half /= 2)
+    for (int k = 0; k < half; ++k) lanes[k] = combine(lanes[k], lanes[k + half]);
+  return lanes[0];
+}
+#endif
+
+template <class T, class Term>
+KERNEL T sum_of(index_t count, Term term) {
+  const auto lane = [&](int k) {
+    T sum = 0;
+    for (index_t j = k; j < count; j += kTeam) sum += term(j);
+    return sum;
+  };
+  return by_team<T>(lane, [](T a, T b) { return a + b; });
+}
+template <class T, class Term>
+KERNEL T sum_in_order(index_t count, Term term) {
+  return sum_of<T>(count, term);
+}
+template <class T, class Term>
+KERNEL T largest_of(index_t count, Term term) {
+  const auto lane = [&](int k) {
+    T largest = term(k < count ? k : 0);
+    for (index_t j = k; j < count; j += kTeam) largest = term(j) > largest ? term(j) : largest;
+    return largest;
+  };
+  return by_team<T>(lane, [](T a, T b) { return b > a ? b : a; });
+}
+
+#else
+
+KERNEL bool leads() { return true; }
+
+// The sum of term(0) ... term(count - 1), one after the other.
+template <class T, class Term>
+KERNEL T sum_in_order(index_t count, Term term) {
+  T sum = 0;
+  for (index_t j = 0; j < count; ++j) sum += term(j);
+  return sum;
+}
+
+// The largest of term(0) ... term(count - 1), of which there is one at least.
+template <class T, class Term>
+KERNEL T largest_of(index_t count, Term term) {
+  T largest = term(0);
+  for (index_t j = 1; j < count; ++j) largest = term(j) > largest ? term(j) : largest;
+  return largest;
+}
+
 // The sum of term(0) ... term(count - 1), in eight lanes: quicker and more exact than one.
 template <class T, class Term>
 KERNEL T sum_of(index_t count, Term term) {
@@ -50,6 +132,8 @@ KERNEL T sum_of(index_t count, Term term) {
     if (j + k < count) lane[k] += term(j + k);
   return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
 }
+
+#endif
 
 // ---------------------------------------------------------------------------------------------------- random numbers
 // Philox 4x32-10: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.

@@ -9,8 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-#: ``template <class T> KERNEL void name(index_t i, parameters) {``; the template line may be missing.
-KERNEL = re.compile(r"(template\s*<\s*(?:class|typename)\s+T\s*>\s*)?\bKERNEL\s+void\s+(\w+)\s*\(([^)]*)\)\s*\{", re.S)
+#: ``template <class T> KERNEL void name(index_t i, parameters) {``; the template line may be missing. Or REDUCTION.
+KERNEL = re.compile(
+    r"(template\s*<\s*(?:class|typename)\s+T\s*>\s*)?\b(KERNEL|REDUCTION)\s+void\s+(\w+)\s*\(([^)]*)\)\s*\{", re.S
+)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 PARAMETER = re.compile(r"(const\s+)?(\w+)\s*(\*?)\s*(\w+)")
 TYPES = ("T", "float", "double", "int32_t", "int", "int64_t", "uint8_t", "uint32_t", "uint64_t", "index_t", "bool")
@@ -28,11 +30,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """A kernel as its header declares it. ``typed``: it is a template over T."""
+    """A kernel as its header declares it. ``typed``: it is a template over T. ``reduces``: it is a REDUCTION."""
 
     name: str
     typed: bool
     parameters: tuple[Parameter, ...]
+    reduces: bool = False
 
 
 def parameter(text: str, kernel: str) -> Parameter:
@@ -48,11 +51,12 @@ def parameter(text: str, kernel: str) -> Parameter:
 def signatures(source: str) -> list[Signature]:
     """The kernels that a header's text defines. Helpers (no void, or no ``index_t i`` in front) are left out."""
     found = []
-    for template, name, parameters in KERNEL.findall(COMMENT.sub("", source)):
+    for template, kind, name, parameters in KERNEL.findall(COMMENT.sub("", source)):
         first, *rest = parameters.split(",")
         if first.split() != ["index_t", "i"]:
             continue
-        found.append(Signature(name, bool(template), tuple(parameter(text, name) for text in rest)))
+        given = tuple(parameter(text, name) for text in rest)
+        found.append(Signature(name, bool(template), given, kind == "REDUCTION"))
     return found
 
 
@@ -68,10 +72,17 @@ def registration(header: Path, wide: bool) -> str:
     return "\n".join([*lines, "  return true;", "}();", ""])
 
 
-def grid_source(header: str, wide: bool) -> str:
-    """The C++ source from which a GPU's compiler makes the kernels of a header; see csrc/grid.h."""
-    lines = ["#define LAYERFORGE_WIDE_INDEX"] * wide + [f'#include "kernels/{header}"', '#include "grid.h"']
+def grid_source(header: str, wide: bool, team: bool = False) -> str:
+    """The C++ source from which a GPU's compiler makes the kernels of a header; see csrc/grid.h.
+
+    ``team``: its reductions, with a block of threads for each index.
+    """
+    lines = _defined(wide, team) + [f'#include "kernels/{header}"', '#include "grid.h"']
     return "\n".join([*lines, ""])
+
+
+def _defined(wide: bool, team: bool) -> list[str]:
+    return ["#define LAYERFORGE_WIDE_INDEX"] * wide + ["#define LAYERFORGE_TEAM"] * team
 
 
 def grid_name(kernel: Signature, element: str) -> str:
@@ -87,14 +98,19 @@ def grid_name(kernel: Signature, element: str) -> str:
     return f"over_grid<{', '.join(of)}>"
 
 
-def emulation(header: Path, wide: bool) -> str:
-    """The C++ source that registers a header's kernels with the emulated device; see csrc/emulate.h."""
-    lines = ["// Written by the build; see layerforge/kernel_source.py.", "#define LAYERFORGE_WIDE_INDEX"][: 1 + wide]
+def emulation(header: Path, wide: bool, team: bool = False) -> str:
+    """The C++ source that registers a header's kernels, or its reductions by teams, with the emulated device.
+
+    See csrc/emulate.h.
+    """
+    lines = ["// Written by the build; see layerforge/kernel_source.py.", *_defined(wide, team)]
     lines += [f'#include "kernels/{header.name}"', '#include "emulate.h"', "", "static const bool registered = [] {"]
     width = "wide" if wide else "narrow"
     for kernel in signatures(header.read_text(encoding="utf-8")):
+        if team and not kernel.reduces:
+            continue
         for element in ("float", "double") if kernel.typed else ("float",):
             form = f"{kernel.name}<{element}>" if kernel.typed else kernel.name
-            name = f"{header.stem}/{kernel.name}/{element}/{width}"
+            name = f"{header.stem}/{kernel.name}/{element}/{width}{'/team' * team}"
             lines.append(f'  add_body("{name}", Emulated<{form}>::run);')
     return "\n".join([*lines, "  return true;", "}();", ""])

@@ -39,14 +39,22 @@ NUMBERS = {"float": "f4xQ", "double": "dQ", "uint64_t": "QQ"}
 SLOT = 16  # bytes for each argument
 
 
-class Form:
-    """A kernel in one of its forms: for T = ``element``, "float" or "double", and a width of index."""
+#: Terms for each element of the result from which on a reduction is the work of a team of threads.
+LONG = 32
 
-    def __init__(self, header: Header, signature: Signature, element: str, wide: bool):
+
+class Form:
+    """A kernel in one of its forms: for T = ``element``, "float" or "double", and a width of index.
+
+    ``team``: each index has a block of threads, see REDUCTION in csrc/portable.h.
+    """
+
+    def __init__(self, header: Header, signature: Signature, element: str, wide: bool, team: bool = False):
         self.header = header
         self.signature = signature
         self.element = element
         self.wide = wide
+        self.team = team
         self.key = self._key(signature)
 
     family = property(lambda self: self.header.path.stem)
@@ -54,16 +62,18 @@ class Form:
 
     def _key(self, signature: Signature) -> str:
         """A name for it: ``activation/relu_forward/float/narrow``."""
-        return f"{self.family}/{signature.name}/{self.element}/{'wide' if self.wide else 'narrow'}"
+        width = "wide" if self.wide else "narrow"
+        return f"{self.family}/{signature.name}/{self.element}/{width}{'/team' * self.team}"
 
     @property
     def source(self) -> str:
         """The C++ source from which the device's compiler makes it, and all others of the header."""
-        return grid_source(self.header.path.name, self.wide)
+        return grid_source(self.header.path.name, self.wide, self.team)
 
     def siblings(self) -> dict[str, str]:
         """The kernels of the header in the same form, itself among them: key -> the name of csrc/grid.h's instance."""
-        return {self._key(each): grid_name(each, self.element) for each in self.header.signatures}
+        made = [each for each in self.header.signatures if each.reduces or not self.team]
+        return {self._key(each): grid_name(each, self.element) for each in made}
 
 
 class Launcher:
@@ -73,9 +83,10 @@ class Launcher:
         self.family = header.path.stem
         self.signature = signature
         self.forms = {
-            (element, wide): Form(header, signature, element, wide)
+            (element, wide, team): Form(header, signature, element, wide, team)
             for element in ("float", "double")
             for wide in (False, True)
+            for team in (False, True)
         }
 
     def fail(self, parameter: Parameter, expected: str, value: Any) -> NoReturn:
@@ -104,14 +115,15 @@ class Launcher:
             for parameter, value in zip(parameters, arguments, strict=True):
                 self._pack(parameter, value, element, True)
             return
-        blocks, threads = device.grid(count)
+        team = self.signature.reduces and max(sizes) >= LONG * count
+        blocks, threads = device.grid_of_teams(count) if team else device.grid(count)
         wide = wide or max(*sizes, count + blocks * threads) >= WIDTH or self._has_large_index(arguments)
         packed = [struct.pack("q" if wide else "i", count)]
         packed += [self._pack(p, value, element, wide) for p, value in zip(parameters, arguments, strict=True)]
         memory = ctypes.create_string_buffer(b"".join(each.ljust(SLOT, b"\0") for each in packed), SLOT * len(packed))
         base = ctypes.addressof(memory)
         places = (ctypes.c_void_p * len(packed))(*range(base, base + SLOT * len(packed), SLOT))
-        device.launch(self.forms[element, wide], blocks, threads, ctypes.addressof(places))
+        device.launch(self.forms[element, wide, team], blocks, threads, ctypes.addressof(places))
 
     def _element(self, arguments: Sequence[Any]) -> tuple[str, Device]:
         """T, and the device, both those of the first array that is declared with it."""

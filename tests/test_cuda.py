@@ -344,11 +344,12 @@ def test_what_cannot_be_recorded(fake, what, call, where, broken):
 def test_large_grids_turn(fake):
     fake()
     assert device.get("gpu").grid(10**9) == (4 * cuda.WAVES, 256)
+    assert [device.get("gpu").grid_of_teams(n) for n in (3, 10**9)] == [(3, 256), (4 * cuda.WAVES, 256)]
 
 
 def test_a_damaged_file_of_kernels_is_made_again(fake, tmp_path):
     fake()
-    form = launch.header(include_path() / "kernels" / "dropout.h").launchers["dropout"].forms["float", False]
+    form = launch.header(include_path() / "kernels" / "dropout.h").launchers["dropout"].forms["float", False, False]
     first = cuda.compiled(form, 90)
     (path,) = (tmp_path / "kernels").glob("dropout_sm90_*.npz")
     path.write_bytes(path.read_bytes()[:100])

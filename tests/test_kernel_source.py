@@ -27,6 +27,12 @@ KERNEL void count(index_t i, int32_t* y, const uint8_t* bytes, int n, index_t st
 """
 
 
+def test_reductions():
+    text = HEADER.replace("KERNEL void count", "REDUCTION void count")
+    assert [(each.name, each.reduces) for each in signatures(text)] == [("scale", False), ("count", True)]
+    assert grid_source("a.h", False, True) == '#define LAYERFORGE_TEAM\n#include "kernels/a.h"\n#include "grid.h"\n'
+
+
 def test_signatures():
     assert signatures(HEADER) == [
         Signature(

@@ -126,19 +126,56 @@ def test_a_large_index_is_wide():
     assert [key.split("/")[-1] for key in forms] == ["narrow", "narrow", "wide", "wide"]
 
 
+def test_long_sums_are_the_work_of_teams():
+    """Where each element of the result has 32 terms or more; what they come to is the same."""
+    K = Kernels("broadcast.h")
+    forms, launch_ = [], type(emulated).launch
+
+    class Recorder(type(emulated)):
+        def launch(self, form, blocks, threads, arguments):
+            forms.append((form.key, blocks, threads))
+            launch_(self, form, blocks, threads, arguments)
+
+    recorder = Recorder()
+    kept = device.homes[type(X)]
+    device.homes[type(X)] = lambda array: recorder
+    try:
+        for inner in (31, 32, 1000):
+            for dtype in (np.float32, np.float64):
+                x = np.random.default_rng(1).standard_normal((5, inner)).astype(dtype)
+                y = there(np.zeros(5, dtype))
+                K.sum_rows(there(x), y, inner, 2)
+                np.testing.assert_allclose(emulated.to_numpy(y), 2 * x.sum(axis=1), rtol=1e-4)
+                again = there(np.zeros(5, dtype))
+                K.sum_rows(there(x), again, inner, 2)
+                np.testing.assert_array_equal(emulated.to_numpy(again), emulated.to_numpy(y))
+    finally:
+        device.homes[type(X)] = kept
+    float_, double = ("broadcast/sum_rows/float/narrow", 1, 32), ("broadcast/sum_rows/double/narrow", 1, 32)
+    team = [(f"{float_[0]}/team", 3, 1)] * 2 + [(f"{double[0]}/team", 3, 1)] * 2
+    assert forms == [float_, float_, double, double, *team, *team]
+
+
 def test_a_form_names_itself_and_its_siblings():
     header = launch.header(include_path() / "kernels" / "activation.h")
-    form = header.launchers["relu_forward"].forms["float", False]
+    form = header.launchers["relu_forward"].forms["float", False, False]
     assert form.key == "activation/relu_forward/float/narrow"
     assert form.siblings()[form.key] == "over_grid<relu_forward<float>, const float*, float*, float>"
     assert len(form.siblings()) == len(kernel_source.signatures((include_path() / "kernels/activation.h").read_text()))
     assert form.source == '#include "kernels/activation.h"\n#include "grid.h"\n'
+    team = launch.header(include_path() / "kernels" / "softmax.h").launchers["softmax_dot"].forms["double", True, True]
+    assert team.key == "softmax/softmax_dot/double/wide/team"
+    assert [key.split("/")[1] for key in team.siblings()] == ["softmax_statistics", "softmax_dot"]
+    assert team.source == (
+        '#define LAYERFORGE_WIDE_INDEX\n#define LAYERFORGE_TEAM\n#include "kernels/softmax.h"\n#include "grid.h"\n'
+    )
 
 
 def test_what_a_cpu_cannot():
     for call in (
         lambda: cpu.launch(None, 1, 1, 0),
         lambda: cpu.grid(1),
+        lambda: cpu.grid_of_teams(1),
     ):
         with pytest.raises(KernelError) as caught:
             call()

@@ -24,11 +24,12 @@ def variants():
     return [(architecture, *form) for architecture in ARCHITECTURES for form in FORMS.get(architecture, [USUAL])]
 
 
-def build(header, architecture, element, wide):
+def build(header, architecture, element, wide, team=False):
     text = (kernels.include_path() / "kernels" / header).read_text()
-    names = [kernel_source.grid_name(each, element) for each in kernel_source.signatures(text)]
+    made = [each for each in kernel_source.signatures(text) if each.reduces or not team]
+    names = [kernel_source.grid_name(each, element) for each in made]
     return nvrtc.compile(
-        kernel_source.grid_source(header, wide), names, architecture, include=[kernels.include_path()],
+        kernel_source.grid_source(header, wide, team), names, architecture, include=[kernels.include_path()],
         options=["--ptxas-options=-v"], title=header,
     )  # fmt: skip
 
@@ -56,6 +57,19 @@ def test_every_kernel_compiles_and_stays_in_registers(header):
         assert len(used) == len(set(program.names.values())) == kernels_there, variant
         if variant[1:] == USUAL:
             assert {name: each for name, each in used.items() if each != (0, 0) and name not in COLD} == {}, variant
+
+
+REDUCING = [header for header in HEADERS if "REDUCTION" in (kernels.include_path() / "kernels" / header).read_text()]
+
+
+@pytest.mark.parametrize("header", REDUCING)
+def test_every_reduction_compiles_for_teams(header):
+    for architecture in (75, 90, 120):
+        for element, wide in FORMS[90] if architecture == 90 else [USUAL]:
+            used = memory(build(header, architecture, element, wide, True))
+            assert used
+            if (element, wide) == USUAL:
+                assert set(used.values()) == {(0, 0)}, used
 
 
 def test_spills_are_seen():

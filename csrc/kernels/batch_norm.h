@@ -21,11 +21,13 @@ KERNEL T normalised(T x, index_t c, const T* mean, const T* scale, const T* w, c
 
 // Lane i: mean, and square = the sum of squared deviations from it.
 template <class T>
-KERNEL void lane_moments(index_t i, const T* x, T* mean, T* square, index_t positions, index_t block) {
+REDUCTION void lane_moments(index_t i, const T* x, T* mean, T* square, index_t positions, index_t block) {
   x += i / block * positions * block + i % block;
   const T m = sum_of<T>(positions, [&](index_t j) { return x[j * block]; }) / T(positions);
+  const T sum = sum_of<T>(positions, [&](index_t j) { return (x[j * block] - m) * (x[j * block] - m); });
+  if (!leads()) return;
   mean[i] = m;
-  square[i] = sum_of<T>(positions, [&](index_t j) { return (x[j * block] - m) * (x[j * block] - m); });
+  square[i] = sum;
 }
 
 // y as above, and kept = x, which may be null. y may be x.
@@ -52,8 +54,8 @@ KERNEL void normalised_sum(index_t i, const T* a, const T* mean_a, const T* scal
 
 // Lane i: sum = the sum of dz, dot = that of dz * (x - mean), where dz is the gradient of what is rectified.
 template <class T>
-KERNEL void lane_products(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
-                          T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block) {
+REDUCTION void lane_products(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
+                             T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block) {
   const index_t c = i % channels, at = i / block * positions * block + i % block;
   x += at;
   dy += at;
@@ -61,8 +63,11 @@ KERNEL void lane_products(index_t i, const T* x, const T* mean, const T* scale, 
     return normalised(x[j * block], c, mean, scale, w, b) > 0 ? dy[j * block] : slope * dy[j * block];
   };
   const T m = mean[c];
-  sum[i] = sum_of<T>(positions, [&](index_t j) { return dz(j); });
-  dot[i] = sum_of<T>(positions, [&](index_t j) { return dz(j) * (x[j * block] - m); });
+  const T sums = sum_of<T>(positions, [&](index_t j) { return dz(j); });
+  const T dots = sum_of<T>(positions, [&](index_t j) { return dz(j) * (x[j * block] - m); });
+  if (!leads()) return;
+  sum[i] = sums;
+  dot[i] = dots;
 }
 
 // dx = (dz - sum / number - (x - mean) * scale^2 * dot / number) * scale * w, with sum and dot those of all `number`

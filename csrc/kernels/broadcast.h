@@ -26,11 +26,12 @@ KERNEL void shift(index_t i, const T* x, const T* b, T* y, index_t size, index_t
 
 // Lane i of (rows, inner, block), (i / block, j, i % block): the sum of x, or with y, which may be null, of x * y
 template <class T>
-KERNEL void lane_sums(index_t i, const T* x, const T* y, T* sum, index_t inner, index_t block) {
+REDUCTION void lane_sums(index_t i, const T* x, const T* y, T* sum, index_t inner, index_t block) {
   const index_t at = i / block * inner * block + i % block;
   x += at;
   if (y) y += at;
-  sum[i] = sum_of<T>(inner, [&](index_t j) { return y ? x[j * block] * y[j * block] : x[j * block]; });
+  const T total = sum_of<T>(inner, [&](index_t j) { return y ? x[j * block] * y[j * block] : x[j * block]; });
+  if (leads()) sum[i] = total;
 }
 
 // y = x where x > 0, else w * x. y may be x.
@@ -47,39 +48,43 @@ KERNEL void prelu_backward(index_t i, const T* x, const T* w, const T* dy, T* dx
 
 // rows_i = sum over row i of dy * x where x <= 0: (rows, inner) -> (rows)
 template <class T>
-KERNEL void prelu_rows(index_t i, const T* x, const T* dy, T* rows, index_t inner) {
+REDUCTION void prelu_rows(index_t i, const T* x, const T* dy, T* rows, index_t inner) {
   x += i * inner;
   dy += i * inner;
-  rows[i] = sum_of<T>(inner, [&](index_t j) { return x[j] > 0 ? T(0) : dy[j] * x[j]; });
+  const T sum = sum_of<T>(inner, [&](index_t j) { return x[j] > 0 ? T(0) : dy[j] * x[j]; });
+  if (leads()) rows[i] = sum;
 }
 
 // rows_i = factor * sum over row i of x: (rows, inner) -> (rows)
 template <class T>
-KERNEL void sum_rows(index_t i, const T* x, T* rows, index_t inner, T factor) {
+REDUCTION void sum_rows(index_t i, const T* x, T* rows, index_t inner, T factor) {
   x += i * inner;
-  rows[i] = factor * sum_of<T>(inner, [&](index_t j) { return x[j]; });
+  const T sum = sum_of<T>(inner, [&](index_t j) { return x[j]; });
+  if (leads()) rows[i] = factor * sum;
 }
 
 // rows_i = factor * sum over row i of |x|
 template <class T>
-KERNEL void abs_sum_rows(index_t i, const T* x, T* rows, index_t inner, T factor) {
+REDUCTION void abs_sum_rows(index_t i, const T* x, T* rows, index_t inner, T factor) {
   x += i * inner;
-  rows[i] = factor * sum_of<T>(inner, [&](index_t j) { return fabs(x[j]); });
+  const T sum = sum_of<T>(inner, [&](index_t j) { return fabs(x[j]); });
+  if (leads()) rows[i] = factor * sum;
 }
 
 // rows_i = factor * sum over row i of a * b
 template <class T>
-KERNEL void dot_rows(index_t i, const T* a, const T* b, T* rows, index_t inner, T factor) {
+REDUCTION void dot_rows(index_t i, const T* a, const T* b, T* rows, index_t inner, T factor) {
   a += i * inner;
   b += i * inner;
-  rows[i] = factor * sum_of<T>(inner, [&](index_t j) { return a[j] * b[j]; });
+  const T sum = sum_of<T>(inner, [&](index_t j) { return a[j] * b[j]; });
+  if (leads()) rows[i] = factor * sum;
 }
 
 // y_i = sum over n of rows_(n, i), added to y_i or not: (outer, size) -> (size)
 template <class T>
-KERNEL void sum_columns(index_t i, const T* rows, T* y, index_t outer, index_t size, bool add) {
+REDUCTION void sum_columns(index_t i, const T* rows, T* y, index_t outer, index_t size, bool add) {
   const T sum = sum_of<T>(outer, [&](index_t n) { return rows[n * size + i]; });
-  y[i] = add ? y[i] + sum : sum;
+  if (leads()) y[i] = add ? y[i] + sum : sum;
 }
 
 // dx_(o, j) = the sum over k of dy_(o, k, j), k = 0 ... copies - 1: the gradient of repeating each row `copies` times

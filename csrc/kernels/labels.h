@@ -63,17 +63,14 @@ KERNEL void softmax_loss_backward(index_t i, const T* x, const T* label, const T
 
 // Row i: value = the sum over channels of max(0, 1 -+ x)^norm: 1 - x in the label's channel, 1 + x in the others.
 template <class T>
-KERNEL void hinge_loss_rows(index_t i, const T* x, const T* label, T* value, index_t channels, int32_t norm) {
+REDUCTION void hinge_loss_rows(index_t i, const T* x, const T* label, T* value, index_t channels, int32_t norm) {
   const index_t wanted = class_of(label[i], channels);
-  if (wanted < 0) {
-    value[i] = not_a_number(label[i]);
-    return;
-  }
   x += i * channels;
-  value[i] = sum_of<T>(channels, [&](index_t c) {
+  const T sum = sum_of<T>(channels, [&](index_t c) {
     const T room = c == wanted ? 1 - x[c] : 1 + x[c], margin = room <= 0 ? T(0) : room;
     return norm == 2 ? margin * margin : margin;
   });
+  if (leads()) value[i] = wanted < 0 ? not_a_number(label[i]) : sum;
 }
 
 // dx = +- dloss / divisor * norm * margin^(norm - 1) where the margin is above 0: - in the label's channel.
@@ -108,22 +105,22 @@ KERNEL void log_loss_backward(index_t i, const T* p, const T* label, const T* dl
 // Row i: value = -sum over channels c of h(label, c) * log softmax(x)_c, where no logarithm counts as less than
 // `least`. maximum and sum are those of softmax_statistics; h is (channels, channels).
 template <class T>
-KERNEL void infogain_loss_rows(index_t i, const T* x, const T* label, const T* h, const T* maximum, const T* sum,
-                               T* value, index_t channels, index_t inner, bool ignores, int32_t ignored, T least) {
+REDUCTION void infogain_loss_rows(index_t i, const T* x, const T* label, const T* h, const T* maximum, const T* sum,
+                                  T* value, index_t channels, index_t inner, bool ignores, int32_t ignored, T least) {
   const index_t wanted = class_of(label[i], channels);
+  T loss = not_a_number(label[i]);
   if (is_ignored(label[i], ignores, ignored)) {
-    value[i] = T(kNothing);
-  } else if (wanted < 0) {
-    value[i] = not_a_number(label[i]);
-  } else {
+    loss = T(kNothing);
+  } else if (wanted >= 0) {
     x += i / inner * channels * inner + i % inner;
     h += wanted * channels;
     const T scale = log(sum[i]);
-    value[i] = -sum_of<T>(channels, [&](index_t c) {
+    loss = -sum_of<T>(channels, [&](index_t c) {
       const T logarithm = (x[c * inner] - maximum[i]) - scale;
       return h[c] * (logarithm < least ? least : logarithm);
     });
   }
+  if (leads()) value[i] = loss;
 }
 
 // dx = (softmax(x) * total(label) - h(label, channel)) * dloss / divisor, 0 in rows that do not count; total holds the
@@ -160,45 +157,42 @@ KERNEL void cross_entropy_backward(index_t i, const T* x, const T* target, const
 // Row i: value = 1 if fewer than top_k other channels reach the score of the label's class, else 0. A tie, and a NaN,
 // counts against the label.
 template <class T>
-KERNEL void accuracy_rows(index_t i, const T* x, const T* label, T* value, index_t channels, index_t inner,
-                          int32_t top_k, bool ignores, int32_t ignored) {
+REDUCTION void accuracy_rows(index_t i, const T* x, const T* label, T* value, index_t channels, index_t inner,
+                             int32_t top_k, bool ignores, int32_t ignored) {
   const index_t wanted = class_of(label[i], channels);
+  T right = not_a_number(label[i]);
   if (is_ignored(label[i], ignores, ignored)) {
-    value[i] = T(kNothing);
-  } else if (wanted < 0) {
-    value[i] = not_a_number(label[i]);
-  } else {
+    right = T(kNothing);
+  } else if (wanted >= 0) {
     const T* row = x + i / inner * channels * inner + i % inner;
     const T score = row[wanted * inner];
-    int32_t better = -1;  // the label's own channel is among those counted
-    for (index_t c = 0; c < channels; ++c) better += !(row[c * inner] < score);
-    value[i] = T(better < top_k);
+    // The label's own channel is among those counted.
+    const int32_t reach =
+        sum_in_order<int32_t>(channels, [&](index_t c) { return int32_t(!(row[c * inner] < score)); });
+    right = T(reach - 1 < top_k);
   }
+  if (leads()) value[i] = right;
 }
 
 // Class i: accuracy = mean value of the rows with that label, 0 if there are none.
 template <class T>
-KERNEL void accuracy_of_class(index_t i, const T* value, const T* label, T* accuracy, index_t rows, index_t channels) {
-  T right = 0, all = 0;
-  for (index_t r = 0; r < rows; ++r) {
-    const bool mine = class_of(label[r], channels) == i && counts(value[r]);
-    right += mine ? value[r] : T(0);
-    all += T(mine);
-  }
-  accuracy[i] = all > 0 ? right / all : T(0);
+REDUCTION void accuracy_of_class(index_t i, const T* value, const T* label, T* accuracy, index_t rows,
+                                 index_t channels) {
+  const auto mine = [&](index_t r) { return class_of(label[r], channels) == i && counts(value[r]); };
+  const T right = sum_in_order<T>(rows, [&](index_t r) { return mine(r) ? value[r] : T(0); });
+  const T all = sum_in_order<T>(rows, [&](index_t r) { return T(mine(r)); });
+  if (leads()) accuracy[i] = all > 0 ? right / all : T(0);
 }
 
 // Share i of the rows: the sum of the values that count, and how many do.
 template <class T>
-KERNEL void share_of_rows(index_t i, const T* value, T* sum, T* counted, index_t rows, index_t shares) {
+REDUCTION void share_of_rows(index_t i, const T* value, T* sum, T* counted, index_t rows, index_t shares) {
   const index_t begin = index_t(int64_t(rows) * i / shares), end = index_t(int64_t(rows) * (i + 1) / shares);
-  double total = 0;
-  index_t n = 0;
-  for (index_t r = begin; r < end; ++r) {
-    const bool in = counts(value[r]);
-    total += in ? double(value[r]) : 0.0;
-    n += in;
-  }
+  value += begin;
+  const double total =
+      sum_in_order<double>(end - begin, [&](index_t r) { return counts(value[r]) ? double(value[r]) : 0.0; });
+  const index_t n = sum_in_order<index_t>(end - begin, [&](index_t r) { return index_t(counts(value[r])); });
+  if (!leads()) return;
   sum[i] = T(total);
   counted[i] = T(n);
 }
@@ -206,14 +200,12 @@ KERNEL void share_of_rows(index_t i, const T* value, T* sum, T* counted, index_t
 // mean = the sum of all shares over max(1, divisor); the divisor is `fixed`, or where that is negative, the number of
 // rows that count.
 template <class T>
-KERNEL void mean_of_rows(index_t i, const T* sum, const T* counted, T* mean, T* divisor, index_t shares, T fixed) {
-  double total = 0, n = 0;
-  for (index_t s = 0; s < shares; ++s) {
-    total += double(sum[s]);
-    n += double(counted[s]);
-  }
+REDUCTION void mean_of_rows(index_t i, const T* sum, const T* counted, T* mean, T* divisor, index_t shares, T fixed) {
+  const double total = sum_in_order<double>(shares, [&](index_t s) { return double(sum[s]); });
+  double n = sum_in_order<double>(shares, [&](index_t s) { return double(counted[s]); });
   if (!(fixed < 0)) n = double(fixed);
   n = n > 1 ? n : 1;
+  if (!leads()) return;
   mean[i] = T(total / n);
   divisor[i] = T(n);
 }

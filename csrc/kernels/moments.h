@@ -7,27 +7,31 @@
 
 // Row i: mean, and square = the sum of squared deviations from it: (rows, inner) -> (rows)
 template <class T>
-KERNEL void row_moments(index_t i, const T* x, T* mean, T* square, index_t inner) {
+REDUCTION void row_moments(index_t i, const T* x, T* mean, T* square, index_t inner) {
   x += i * inner;
   const T m = sum_of<T>(inner, [&](index_t j) { return x[j]; }) / T(inner);
+  const T sum = sum_of<T>(inner, [&](index_t j) { return (x[j] - m) * (x[j] - m); });
+  if (!leads()) return;
   mean[i] = m;
-  square[i] = sum_of<T>(inner, [&](index_t j) { return (x[j] - m) * (x[j] - m); });
+  square[i] = sum;
 }
 
 // Group i: mean and square of the rows i * first + k * step, k = 0 ... rows - 1, of `inner` elements each. With
 // inner = 1, row_mean is the array itself and row_square null.
 template <class T>
-KERNEL void group_moments(index_t i, const T* row_mean, const T* row_square, T* mean, T* square, index_t rows,
-                          index_t first, index_t step, index_t inner) {
+REDUCTION void group_moments(index_t i, const T* row_mean, const T* row_square, T* mean, T* square, index_t rows,
+                             index_t first, index_t step, index_t inner) {
   const index_t at = i * first;
   const T m = sum_of<T>(rows, [&](index_t k) { return row_mean[at + k * step]; }) / T(rows);
   const T between = sum_of<T>(rows, [&](index_t k) {
     const T d = row_mean[at + k * step] - m;
     return d * d;
   });
+  T sum = between * T(inner);
+  if (row_square) sum += sum_of<T>(rows, [&](index_t k) { return row_square[at + k * step]; });
+  if (!leads()) return;
   mean[i] = m;
-  square[i] = between * T(inner);
-  if (row_square) square[i] += sum_of<T>(rows, [&](index_t k) { return row_square[at + k * step]; });
+  square[i] = sum;
 }
 
 // scale = 1 / sqrt(variance + eps), with the variance of the batch, square / number; and the running sums:
@@ -70,13 +74,16 @@ KERNEL void normalise(index_t i, const T* x, const T* mean, const T* scale, T* y
 // Row i: sum = the sum of dy, dot = that of dy * (x - mean). Each statistic is that of `rows` rows that follow each
 // other: row i meets statistic (i / rows) % size.
 template <class T>
-KERNEL void row_products(index_t i, const T* x, const T* mean, const T* dy, T* sum, T* dot, index_t size, index_t rows,
-                         index_t inner) {
+REDUCTION void row_products(index_t i, const T* x, const T* mean, const T* dy, T* sum, T* dot, index_t size,
+                            index_t rows, index_t inner) {
   x += i * inner;
   dy += i * inner;
   const T m = mean[i / rows % size];
-  sum[i] = sum_of<T>(inner, [&](index_t j) { return dy[j]; });
-  dot[i] = sum_of<T>(inner, [&](index_t j) { return dy[j] * (x[j] - m); });
+  const T sums = sum_of<T>(inner, [&](index_t j) { return dy[j]; });
+  const T dots = sum_of<T>(inner, [&](index_t j) { return dy[j] * (x[j] - m); });
+  if (!leads()) return;
+  sum[i] = sums;
+  dot[i] = dots;
 }
 
 // dx = (dy - sum / number - y * (scale * dot) / number) * scale, where y = (x - mean) * scale and sum and dot are those

@@ -7,25 +7,23 @@ constexpr int kSumBlock = 4096;
 // partial[i] = the sum of squares of block i of x, a block being 4096 elements; size: elements of x.
 // The caller adds the partial sums, of which there are ceil(size / 4096).
 template <class T>
-KERNEL void sum_of_squares(index_t i, const T* x, double* partial, index_t size) {
+REDUCTION void sum_of_squares(index_t i, const T* x, double* partial, index_t size) {
   const index_t begin = i * kSumBlock, count = min(size - begin, index_t(kSumBlock));
-  double lane[8] = {};  // eight sums side by side, so that a CPU can add them in one instruction
-  index_t j = 0;
-  for (; j + 8 <= count; j += 8)
-    for (int k = 0; k < 8; ++k) lane[k] += double(x[begin + j + k]) * double(x[begin + j + k]);
-  for (int k = 0; k < 7; ++k)
-    if (j + k < count) lane[k] += double(x[begin + j + k]) * double(x[begin + j + k]);
-  partial[i] = ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  x += begin;
+  const double sum = sum_of<double>(count, [&](index_t j) { return double(x[j]) * double(x[j]); });
+  if (leads()) partial[i] = sum;
 }
 
 // norm = the square root of the sum of `number` partial sums; scale = wanted, or where the norm is above `bound`,
 // wanted
 // * bound / norm. Needs one element of both.
 template <class T>
-KERNEL void clip(index_t i, const double* partial, double* norm, T* scale, index_t number, double wanted,
-                 double bound) {
-  norm[i] = sqrt(sum_of<double>(number, [&](index_t j) { return partial[j]; }));
-  scale[i] = T(norm[i] > bound ? wanted * (bound / norm[i]) : wanted);
+REDUCTION void clip(index_t i, const double* partial, double* norm, T* scale, index_t number, double wanted,
+                    double bound) {
+  const double length = sqrt(sum_of<double>(number, [&](index_t j) { return partial[j]; }));
+  if (!leads()) return;
+  norm[i] = length;
+  scale[i] = T(length > bound ? wanted * (bound / length) : wanted);
 }
 
 // x = factor * x

@@ -4,14 +4,15 @@
 
 // total = the sum of x, in double precision; size: elements of x. Needs one element of total.
 template <class T>
-KERNEL void total_of(index_t i, const T* x, double* total, index_t size) {
-  total[i] = sum_of<double>(size, [&](index_t j) { return double(x[j]); });
+REDUCTION void total_of(index_t i, const T* x, double* total, index_t size) {
+  const double sum = sum_of<double>(size, [&](index_t j) { return double(x[j]); });
+  if (leads()) total[i] = sum;
 }
 
 // worst = NaN if any of the row numbers is below 0, else 0. Needs one element of worst.
 template <class T>
-KERNEL void no_row(index_t i, const int32_t* index, T* worst, index_t size) {
+REDUCTION void no_row(index_t i, const int32_t* index, T* worst, index_t size) {
   const T wrong = sum_of<T>(size, [&](index_t j) { return T(index[j] < 0); });
   const T zero = 0;
-  worst[i] = wrong > 0 ? zero / zero : zero;
+  if (leads()) worst[i] = wrong > 0 ? zero / zero : zero;
 }

@@ -14,12 +14,11 @@ KERNEL index_t row_of(index_t element, index_t channels, index_t inner) {
 
 // Row i: maximum = max over channels of x, sum = sum over channels of exp(x - maximum). A NaN in x is one in sum.
 template <class T>
-KERNEL void softmax_statistics(index_t i, const T* x, T* maximum, T* sum, index_t channels, index_t inner) {
+REDUCTION void softmax_statistics(index_t i, const T* x, T* maximum, T* sum, index_t channels, index_t inner) {
   const T* row = x + row_start(i, channels, inner);
-  T largest = row[0];
-  for (index_t c = 1; c < channels; ++c) largest = row[c * inner] > largest ? row[c * inner] : largest;
-  T total = 0;
-  for (index_t c = 0; c < channels; ++c) total += exp(row[c * inner] - largest);
+  const T largest = largest_of<T>(channels, [&](index_t c) { return row[c * inner]; });
+  const T total = sum_in_order<T>(channels, [&](index_t c) { return exp(row[c * inner] - largest); });
+  if (!leads()) return;
   maximum[i] = largest;
   sum[i] = total;
 }
@@ -34,11 +33,10 @@ KERNEL void softmax_forward(index_t i, const T* x, const T* maximum, const T* su
 
 // Row i: dot = sum over channels of y * dy
 template <class T>
-KERNEL void softmax_dot(index_t i, const T* y, const T* dy, T* dot, index_t channels, index_t inner) {
+REDUCTION void softmax_dot(index_t i, const T* y, const T* dy, T* dot, index_t channels, index_t inner) {
   const index_t start = row_start(i, channels, inner);
-  T total = 0;
-  for (index_t c = 0; c < channels; ++c) total += y[start + c * inner] * dy[start + c * inner];
-  dot[i] = total;
+  const T total = sum_in_order<T>(channels, [&](index_t c) { return y[start + c * inner] * dy[start + c * inner]; });
+  if (leads()) dot[i] = total;
 }
 
 // dx = y * (dy - dot). dx may be dy.

@@ -147,6 +147,10 @@ class Device(ABC):
         """How many blocks of how many threads a kernel over ``count`` elements gets."""
         raise KernelError(f"{self!r} launches no grids")
 
+    def grid_of_teams(self, count: int) -> tuple[int, int]:
+        """The same for a reduction of which each element has a block of threads."""
+        raise KernelError(f"{self!r} launches no grids")
+
     def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
         """Runs a kernel, a `layerforge.launch.Form`, over a grid; ``arguments``: where those lie, as CUDA wants."""
         raise KernelError(f"{self!r} launches no grids")

@@ -28,7 +28,7 @@ from .base import Device, Number, check_gemm, homes, refuse_while_recording
 from .cublas import WORKSPACE, Cublas
 from .libraries import load
 
-THREADS = 256  # in a block; csrc/grid.h promises the compiler no more
+THREADS = 256  # in a block; csrc/grid.h promises the compiler no more, csrc/portable.h counts on it for teams
 WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
 OPTIONS = ("--extra-device-vectorization",)
 LEAST_ARCHITECTURE = 75
@@ -254,6 +254,9 @@ class Cuda(Device):
 
     def grid(self, count: int) -> tuple[int, int]:
         return min(self._places * WAVES, -(-count // THREADS)), THREADS
+
+    def grid_of_teams(self, count: int) -> tuple[int, int]:
+        return min(self._places * WAVES, count), THREADS
 
     def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
         function = self._functions.get(form.key)

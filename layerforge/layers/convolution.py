@@ -79,10 +79,9 @@ class Convolution(Layer):
             state |= {"weights": ((kept,), self.dtype)} if kept else {}
         return state
 
-    @property
-    def kept(self):
+    def kept(self, engine):
         """What forward takes more in TEST, where weights seldom change: room for them in the engine's own order."""
-        return (self.state["weights"],) if "weights" in self.state and hasattr(self.engine, "kept") else ()
+        return (self.state["weights"],) if "weights" in self.state and hasattr(engine, "kept") else ()
 
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
@@ -100,7 +99,7 @@ class Convolution(Layer):
             if self.joined.steps:
                 self.forward_and_on(engine, g, x_data, y_data, y.block)
                 continue
-            engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch, *self.kept)
+            engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch, *self.kept(engine))
 
     def forward_and_on(self, engine, g, x, y, block):
         """The same, with what follows: y_o = rectify(factor_o * sum of products + shift_o)."""
@@ -111,9 +110,9 @@ class Convolution(Layer):
         for step in self.joined.steps:
             step.then(factor, shift)
         if slope in (0, 1) and engine.follows(g):
-            engine.forward_and_on(x, weight, factor, shift, y, g, self.scratch, *self.kept, rectify=slope == 0)
+            engine.forward_and_on(x, weight, factor, shift, y, g, self.scratch, *self.kept(engine), rectify=slope == 0)
             return
-        engine.forward(x, weight, None, y, g, self.scratch, *self.kept)
+        engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine))
         K.batch_norm_forward(y, zero, factor, None, shift, y, None, slope, g.num_output, count(g.output), block)
 
     def backward(self, bottom, top):

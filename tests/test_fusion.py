@@ -327,6 +327,37 @@ def test_a_class_that_changes_the_pass_is_not_fused():
         registry.update(before)
 
 
+def test_a_layer_of_one_s_own_takes_part():
+    before = dict(registry)
+    try:
+
+        class Positive(lf.Layer):
+            """y = max(x, 0)"""
+
+            in_place = True
+            blocks = "alike"
+
+            def as_step(self):
+                return Rectify(0)
+
+            def forward(self, bottom, top):
+                np.maximum(bottom[0].data, 0, out=top[0].data)
+
+            def backward(self, bottom, top):
+                bottom[0].diff[...] = top[0].diff * (bottom[0].data > 0)
+
+        found = []
+        for kind in ("Positive", "ReLU"):
+            net = make(RESIDUAL.replace('"ReLU"', f'"{kind}"'))
+            net.forward_backward()
+            assert "relu3" in net.fused
+            found.append(everything(net))
+        assert_same(found[0], found[1])
+    finally:
+        registry.clear()
+        registry.update(before)
+
+
 def test_leading():
     affine, rectify = Affine(None, None), Rectify(0.0)
     assert leading([affine, rectify, rectify], Affine, Rectify) == 2

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 from . import memory
 from .blob import Parameter
 from .errors import ShapeError
+from .kernels import Kernels
 from .layer import Layer
+
+K = Kernels("eltwise.h")
 
 
 class Run(NamedTuple):
@@ -135,7 +138,7 @@ class Parameters:
     def clear_diffs(self) -> None:
         """Sets every diff to 0."""
         if self.diffs.taken:
-            self.diffs.array[...] = 0
+            K.clear(self.diffs.array)
 
     @property
     def version(self) -> int:

@@ -2,6 +2,12 @@
 #pragma once
 #include "portable.h"
 
+// y = 0
+template <class T>
+KERNEL void clear(index_t i, T* y) {
+  y[i] = 0;
+}
+
 // y = a + b
 template <class T>
 KERNEL void add(index_t i, const T* a, const T* b, T* y) {

@@ -14,6 +14,15 @@ KERNEL void add(index_t i, const T* a, const T* b, T* y) {
   y[i] = a[i] + b[i];
 }
 
+// y = a + b + c + d, from the left; d may be null, and so may c and d
+template <class T>
+KERNEL void add_all(index_t i, const T* a, const T* b, const T* c, const T* d, T* y) {
+  T sum = a[i] + b[i];
+  if (c) sum += c[i];
+  if (d) sum += d[i];
+  y[i] = sum;
+}
+
 // y = ca * a + cb * b
 template <class T>
 KERNEL void sum(index_t i, const T* a, const T* b, T* y, T ca, T cb) {

@@ -1,9 +1,10 @@
 """Concat."""
 
-from itertools import accumulate
-
 from ..errors import DefinitionError
-from ..layer import Layer
+from ..kernels import Kernels
+from ..layer import Layer, count
+
+K = Kernels("parts.h")
 
 
 class Concat(Layer):
@@ -40,19 +41,22 @@ class Concat(Layer):
         """Of whole images, or of their channels, which are whole blocks; not of positions."""
         return self.along < 2
 
-    def parts(self, bottom):
-        """Each bottom with the index of its part of the top."""
+    def parts(self, bottom, top):
+        """Each bottom with its place in the top: width, distance and offset, as csrc/kernels/parts.h has them."""
         k = self.along
-        for x, end in zip(bottom, accumulate(x.shape[k] for x in bottom), strict=True):
-            yield x, (slice(None),) * k + (slice(end - x.shape[k], end),)
+        inner, offset = count(top.shape, k + 1), 0
+        for x in bottom:
+            width = x.shape[k] * inner
+            yield x, (width, top.shape[k] * inner, offset)
+            offset += width
 
     def forward(self, bottom, top):
         (y,) = top
-        for x, part in self.parts(bottom):
-            y.data[part] = x.data
+        for x, place in self.parts(bottom, y):
+            K.put_part(x.data, y.data, *place, count=x.count)
 
     def backward(self, bottom, top):
         (y,) = top
-        for x, part in self.parts(bottom):
+        for x, place in self.parts(bottom, y):
             if x.needs_diff:
-                x.diff[...] = y.diff[part]
+                K.take_part(y.diff, x.diff, *place)

@@ -3,7 +3,10 @@
 from itertools import pairwise
 
 from ..errors import DefinitionError
-from ..layer import Layer
+from ..kernels import Kernels
+from ..layer import Layer, count
+
+K = Kernels("parts.h")
 
 
 class Slice(Layer):
@@ -49,16 +52,20 @@ class Slice(Layer):
         return [(*x[:k], end - begin, *x[k + 1 :]) for begin, end in pairwise(self.cuts(x))]
 
     def parts(self, x, top):
-        """Each top with the index of its part of the bottom."""
+        """Each top with its place in the bottom: width, distance and offset, as csrc/kernels/parts.h has them."""
+        inner, distance = count(x.shape, self.along + 1), count(x.shape, self.along)
         for y, (begin, end) in zip(top, pairwise(self.cuts(x.shape)), strict=True):
-            yield y, (slice(None),) * self.along + (slice(begin, end),)
+            yield y, ((end - begin) * inner, distance, begin * inner)
 
     def forward(self, bottom, top):
         (x,) = bottom
-        for y, part in self.parts(x, top):
-            y.data[...] = x.data[part]
+        for y, place in self.parts(x, top):
+            K.take_part(x.data, y.data, *place)
 
     def backward(self, bottom, top):
         (x,) = bottom
-        for y, part in self.parts(x, top):
-            x.diff[part] = y.diff if y.needs_diff else 0
+        if not all(y.needs_diff for y in top):
+            x.diff.fill(0)
+        for y, place in self.parts(x, top):
+            if y.needs_diff:
+                K.put_part(y.diff, x.diff, *place, count=y.count)

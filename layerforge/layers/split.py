@@ -23,7 +23,8 @@ class Split(Layer):
         if len(written) < 2:
             x.diff[...] = written[0] if written else 0
             return
-        first, second, *others = written
-        K.add(first, second, x.diff)
-        for diff in others:
-            K.add(x.diff, diff, x.diff)
+        sum_of = written[:4]
+        K.add_all(*sum_of, *(None,) * (4 - len(sum_of)), x.diff)
+        for k in range(4, len(written), 3):
+            more = written[k : k + 3]
+            K.add_all(x.diff, *more, *(None,) * (3 - len(more)), x.diff)

@@ -4,7 +4,7 @@ import pytest
 from layerforge.testing import Bench, check_layer
 
 
-@pytest.mark.parametrize("tops", [1, 2, 3, 5])
+@pytest.mark.parametrize("tops", [1, 2, 3, 4, 5, 9])
 def test_split(tops):
     names = " ".join(f'top: "y{k}"' for k in range(tops))
     check_layer(f'type: "Split" {names}', [(2, 3, 4)], lambda x: (x,) * tops)

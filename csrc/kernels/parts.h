@@ -1,0 +1,20 @@
+// Parts of a larger array. The whole is (rows, distance), a part of it (rows, width) begins at `offset` of each row.
+#pragma once
+#include "portable.h"
+
+// Where element i of a part lies in the whole.
+KERNEL index_t place_of(index_t i, index_t width, index_t distance, index_t offset) {
+  return i / width * distance + offset + i % width;
+}
+
+// part = its place in the whole
+template <class T>
+KERNEL void take_part(index_t i, const T* whole, T* part, index_t width, index_t distance, index_t offset) {
+  part[i] = whole[place_of(i, width, distance, offset)];
+}
+
+// The place in the whole = part. One call per element of the part; no two of them have the same place.
+template <class T>
+KERNEL void put_part(index_t i, const T* part, T* whole, index_t width, index_t distance, index_t offset) {
+  whole[place_of(i, width, distance, offset)] = part[i];
+}

@@ -118,7 +118,7 @@ class Bench:
             }
             if RIVALS[cell.rival][1].get("compiled"):
                 result["compiling"] = theirs.first_seconds
-        except Failure as failure:
+        except SystemExit as failure:  # a Failure, or a comparison that ends `benchmarks.train`
             lines = str(failure).strip().splitlines()
             result["failed"] = lines[0] + (f" {lines[-1]}" if len(lines) > 1 else "")
         finally:

@@ -81,8 +81,8 @@ def check(options: argparse.Namespace) -> str:
         folder = Path(name)
         write_batch(folder, options.net, 4)
         sides = contestants(options, 4, folder, dropout=False)[:2]
-        for side in sides:  # slowly: at the full rate four images make the loss jump, and small errors grow
-            side.job["lr"] /= options.slowly if hasattr(options, "slowly") else 10
+        for side in sides:
+            side.job["lr"] /= NETS[options.net].slowly
         start(sides)
         for side in sides:
             side.turn(4)

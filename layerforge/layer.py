@@ -259,6 +259,11 @@ class Layer:
         return found
 
     @property
+    def shown(self) -> Layer:
+        """What a net shows as this layer."""
+        return self
+
+    @property
     def blobs(self) -> ParameterList:
         """The parameters in the order of a caffemodel."""
         return ParameterList(self)

@@ -113,7 +113,7 @@ class Net:
         """Takes the memory that was planned, and fills the parameters that are not another net's."""
         if share_with is not None:
             self.mirrors = share_with.mirrors  # what is written to a shared parameter concerns both
-        self.arena.allocate(self.arena.matching(share_with.layers) if share_with is not None else {})
+        self.arena.allocate(self.arena.matching(share_with.arena.layers) if share_with is not None else {})
         made = {id(parameter) for parameter in self.arena.made}
         for node in self.nodes:
             for i, parameter in enumerate(node.layer.blobs):
@@ -498,11 +498,12 @@ class Net:
 
     @property
     def layers(self) -> list[Layer]:
-        return [node.layer for node in self.nodes]
+        """The layers in their order; of a Python layer, as in pycaffe, the object of the user's class."""
+        return [node.layer.shown for node in self.nodes]
 
     @property
     def layer_dict(self) -> OrderedDict[str, Layer]:
-        return OrderedDict((node.layer.name, node.layer) for node in self.nodes)
+        return OrderedDict((made.name, made) for made in self.layers)
 
     @property
     def owned(self) -> list[Parameter]:
@@ -512,7 +513,7 @@ class Net:
     @property
     def params(self) -> OrderedDict[str, list[Any]]:
         """Parameters by layer, in the order of a caffemodel: ``net.params["conv1"][0]`` is its weight."""
-        layers = [layer for layer in self.layers if layer.params]
+        layers = [node.layer for node in self.nodes if node.layer.params]
         if self.device.is_host:
             return OrderedDict((layer.name, layer.blobs) for layer in layers)
         return OrderedDict((layer.name, [ShownParameter(p, self.mirrors) for p in layer.blobs]) for layer in layers)
@@ -595,7 +596,7 @@ class Net:
         """Takes the parameters of another net, by layer name, as its own: one memory, two nets."""
         self.mirrors.send()
         self.mirrors = other.mirrors  # what is written to a shared parameter concerns both
-        self.arena.share(self.arena.matching(other.layers))
+        self.arena.share(self.arena.matching(other.arena.layers))
 
     def close(self) -> None:
         """Stops the threads of data layers and closes their files."""

@@ -370,7 +370,7 @@ class Solver:
             "nets": [
                 {
                     "step": net.step,
-                    "data": {made.name: state for made in net.layers if (state := made.data_state())},
+                    "data": {node.layer.name: state for node in net.nodes if (state := node.layer.data_state())},
                 }
                 for net in (self.net, *self.test_nets)
             ],
@@ -415,15 +415,15 @@ class Solver:
         else:
             passes = self.iter * self.param.iter_size
             self.net.step = passes - 1
-            for made in self.net.layers:
-                made.skip(passes)
+            for node in self.net.nodes:
+                node.layer.skip(passes)
         self._mark = (time.perf_counter(), self.iter)
 
     def _parameter_title(self, index: int) -> str:
         """The parameter that a history array belongs to, for messages."""
         parameter = self.net.owned[index % len(self.net.owned)]
-        made = next(made for made in self.net.layers if any(own is parameter for own in made.blobs))
-        return f'parameter "{parameter.name}" of {made.title}'
+        node = next(node for node in self.net.nodes if any(own is parameter for own in node.layer.blobs))
+        return f'parameter "{parameter.name}" of {node.layer.title}'
 
     def _recall(self, record: dict[str, Any]) -> None:
         """Puts seeds, passes and sources where a sidecar says."""
@@ -432,7 +432,7 @@ class Solver:
         for i, (net, known) in enumerate(zip((self.net, *self.test_nets), record["nets"], strict=False)):
             net.seed = self.seed + i
             net.step = known["step"]
-            for made in net.layers:
+            for made in (node.layer for node in net.nodes):
                 made.seed = net.seed
                 if made.name in known["data"]:
                     made.set_data_state(known["data"][made.name])

@@ -100,7 +100,7 @@ def load_made(net: Net, path: str | os.PathLike[str]) -> None:
 def _by_name(net: Net) -> dict[str, Layer]:
     """The layers by name; of several with one name, as in Caffe, the first."""
     layers: dict[str, Layer] = {}
-    for made in net.layers:
+    for made in (node.layer for node in net.nodes):
         layers.setdefault(made.name, made)
     return layers
 
@@ -227,7 +227,7 @@ def write_hdf5(net: Net, path: str | os.PathLike[str], diff: bool = False) -> No
     with h5py.File(path, "w") as file:
         for kind in ("data", "diff") if diff else ("data",):
             top = file.create_group(kind)
-            for made in net.layers:
+            for made in (node.layer for node in net.nodes):
                 group = top.require_group(made.name)
                 for index, parameter in enumerate(made.blobs):
                     if parameter.owner is None:
@@ -236,7 +236,7 @@ def write_hdf5(net: Net, path: str | os.PathLike[str], diff: bool = False) -> No
 
 
 def _records(net: Net, diff: bool) -> Iterable[tuple[Any, list[Any]]]:
-    for made in net.layers:
+    for made in (node.layer for node in net.nodes):
         blobs = []
         for parameter in made.blobs:
             data = net.device.to_numpy(parameter.data)

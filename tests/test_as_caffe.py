@@ -213,7 +213,7 @@ def test_a_python_layer_imports_caffe(tripler):
 
 def test_a_python_layer_imports_caffe_where_the_real_one_is_installed(built, tripler):
     net = layerforge.Net(tripler, layerforge.TEST)
-    assert type(net.layer_dict["y"].user).__mro__[1] is layerforge.Layer
+    assert type(net.layer_dict["y"]).__mro__[1] is layerforge.Layer
     assert not as_caffe.is_installed()
     assert importlib.import_module("caffe").real is True
     assert np.all(net.blobs["x"].data == 0)

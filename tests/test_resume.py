@@ -89,7 +89,7 @@ owner, name = {
     "replace": (os, "replace"),
     "replaced": (os, "replace"),
     "iteration": (Solver, "apply_update"),
-    "forward": (Net, "run_forward"),
+    "forward": (Net, "start_forward"),
     "test": (Solver, "test"),
     "never": (os, "replace"),
 }[where]

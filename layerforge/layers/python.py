@@ -49,13 +49,19 @@ class Python(Layer):
                 cls = type(cls.__name__, (WithCopies, cls), {})
             self.user = cls(self.definition, self.phase, self.device, self.dtype, self.seed)
             self.user.params = self.params
-            self.user.param_str = self.options.param_str
+            # A net shows this object as the layer, so it is called as that; param_str_ is pycaffe's name of old.
+            self.user.type = self.type
+            self.user.param_str = self.user.param_str_ = self.options.param_str
             self.bottom = [PythonBlob(name, self.dtype) for name in self.param.bottom]
             self.top = [PythonBlob(name, self.dtype) for name in self.param.top]
             for x, shape in zip(self.bottom, bottom_shapes, strict=True):
                 x.reshape(*shape)
             self.user.setup(self.bottom, self.top)
             self.user.mirrors = Mirrors(self.device)
+
+    @property
+    def shown(self):
+        return self.user
 
     def top_shapes(self, *bottom_shapes):
         for x, shape in zip(self.bottom, bottom_shapes, strict=True):

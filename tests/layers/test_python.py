@@ -313,3 +313,37 @@ def test_what_the_class_raises_leaves_the_net_as_it_is(folder):
     net = make_net(folder, INPUT + python_layer("broken", "Broken", "x", "a"))
     with pytest.raises(RuntimeError, match=r"^mine$"):
         net.forward(x=np.ones((2, 3)))
+
+
+def test_a_net_shows_the_user_s_object(folder):
+    """Scripts hand data to their layers: ``net.layers[0].set_roidb(...)``."""
+    (folder / "mine.py").write_text(
+        MODULE
+        + """
+
+class Rows(caffe.Layer):
+    def set_rows(self, rows): self.rows = rows
+    def setup(self, bottom, top): self.width = int(self.param_str_)
+    def reshape(self, bottom, top): top[0].reshape(1, self.width)
+
+    def forward(self, bottom, top):
+        top[0].reshape(len(self.rows), self.width)
+        top[0].data[...] = self.rows
+
+    def backward(self, top, propagate_down, bottom): pass
+"""
+    )
+    rows = definition("Rows", rest='param_str: "2"')
+    net = layerforge.Net(
+        layerforge.schema.parse(
+            f'layer {{ {rows} }}layer {{ name: "z" type: "Power" bottom: "y" top: "z" power_param {{ scale: 2 }} }}',
+            "NetParameter",
+        ),
+        TRAIN,
+    )
+    shown = net.layers[0]
+    assert shown is net.layer_dict["it"] and type(shown).__name__ == "Rows"
+    assert (shown.name, shown.type, shown.phase, list(shown.blobs)) == ("it", "Python", TRAIN, [])
+    for rows in ([[1, 2]], [[1, 2], [3, 4], [5, 6]]):
+        shown.set_rows(rows)
+        assert net.forward()["z"].tolist() == (2 * np.array(rows)).tolist()

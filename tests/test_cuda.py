@@ -280,6 +280,41 @@ def test_copies(fake):
     assert str(caught.value) == "from_numpy: an array (3,) does not fit one of shape (2, 3)"
 
 
+def test_uploads(fake, monkeypatch):
+    """On a stream of their own: behind the last use of the array, and before what is launched next."""
+    cupy = fake()
+    gpu = device.get("gpu")
+    order = []
+
+    class Event:
+        def __init__(self, disable_timing):
+            order.append("event")
+
+        def record(self, stream):
+            order.append(("record", stream is gpu.copies))
+
+        def synchronize(self):
+            order.append("wait")
+
+    monkeypatch.setattr(cupy.cuda, "Event", Event)
+    for stream, name in ((gpu.stream, "computes"), (gpu.copies, "copies")):
+        stream.wait_event = lambda event, name=name: order.append((name, type(event)))
+    cupy.cuda.runtime.memcpyHostToDevice = 1
+    cupy.cuda.runtime.memcpyAsync = lambda to, source, size, kind, stream: (
+        order.append(("copy", kind)),
+        ctypes.memmove(to, source, size),
+    )
+    array, given = gpu.zeros((2, 3), np.uint8), gpu.pinned((2, 3), np.uint8)
+    given[...] = np.arange(6).reshape(2, 3)
+    wait = gpu.upload(array, given, gpu.mark())
+    assert order == [
+        "event", ("record", False), ("copies", Event), ("copy", 1), "event", ("record", True), ("computes", Event)
+    ]  # fmt: skip
+    wait()
+    assert order[-1] == "wait"
+    np.testing.assert_array_equal(gpu.to_numpy(array), given)
+
+
 def test_kernels_are_compiled_once_and_kept_on_the_disk(fake, monkeypatch):
     K = Kernels("activation.h")
     for _ in range(2):  # the second GPU finds them on the disk

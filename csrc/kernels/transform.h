@@ -17,3 +17,14 @@ KERNEL void transform_image(index_t i, const uint8_t* image, T* y, const T* mean
   const T mean = mean_image ? mean_image[planar] : mean_values ? mean_values[c] : T(0);
   y[i] = (T(image[interleaved ? pixel * channels + c : planar]) - mean) * scale;
 }
+
+// The same for a batch of images, y (N, C, H, W). Each has `capacity` bytes and six numbers: image_height, image_width,
+// top, left, whether it is interleaved, and mirrored. i counts the elements of y.
+template <class T>
+KERNEL void transform_batch(index_t i, const uint8_t* images, const int32_t* windows, T* y, const T* mean_image,
+                            const T* mean_values, T scale, int channels, int height, int width, index_t capacity) {
+  const index_t size = index_t(channels) * height * width, n = i / size;
+  const int32_t* window = windows + 6 * n;
+  transform_image(i % size, images + n * capacity, y + n * size, mean_image, mean_values, scale, channels, height,
+                  width, window[0], window[1], window[2], window[3], window[4] != 0, window[5] != 0);
+}

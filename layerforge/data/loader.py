@@ -13,10 +13,13 @@ import time
 import weakref
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from ..datum import Datum
 from ..errors import DataError, LayerForgeError, ShapeError
 from ..kernels import get_threads
 from .decode import Image
+from .raw import Pinned, RawBatch
 from .ring import Batch, Ring, Slot, Work, empty_batch
 from .shuffle import Order
 from .source import BadRecord, Source
@@ -145,6 +148,8 @@ class Records:
         self.label_shape = source.label_shape
         self.order = order
         self.skip_bad = skip_bad
+        self.pinned: Pinned | None = None  # where the batches are images as bytes, what gives them memory
+        self.capacity = 0  # bytes of the first image, if it is one of bytes
         self.bad: set[int] = set()
         self.skipped = 0
         self._lock = threading.Lock()
@@ -165,9 +170,13 @@ class Records:
         self.transformer.seed = seed
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        return self.record(index)[2]
+        _, _, shape, image = self.record(index)
+        self.capacity = image.pixels.size if image.pixels.dtype == np.uint8 else 0
+        return shape
 
-    def empty(self, shape: tuple[int, ...]) -> Batch:
+    def empty(self, shape: tuple[int, ...]) -> Batch | RawBatch:
+        if self.pinned is not None and self.capacity:
+            return RawBatch(self.pinned, self.capacity, (self.batch_size, *shape), self.label_shape)
         return empty_batch(self.batch_size, shape, self.label_shape)
 
     def record(self, index: int) -> tuple[int, Datum, tuple[int, int, int], Image]:
@@ -184,7 +193,9 @@ class Records:
 
     def fill(self, slot: Slot, piece: int, index: int) -> None:
         position, datum, shape, image = self.record(index)
-        first = slot.batch.data.shape[1:]
+        batch = slot.batch
+        raw = isinstance(batch, RawBatch)
+        first = (batch.shape if raw else batch.data.shape)[1:]
         if shape != first:
             if self.batch_size > 1:
                 raise ShapeError(
@@ -192,7 +203,10 @@ class Records:
                     f"a batch needs one shape: {self.source.to_one_size}"
                 )
             slot.batch = self.empty(shape)
-        self.transformer(image, slot.batch.data[piece], index)
+        if raw:
+            batch.put(piece, image, self.transformer, index)
+        else:
+            self.transformer(image, slot.batch.data[piece], index)
         slot.batch.labels[piece] = self.source.label(position, datum)
 
     def _shaped(self, position: int) -> tuple[Datum, tuple[int, int, int], Image]:

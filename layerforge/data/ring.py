@@ -7,7 +7,6 @@ threads nor their turns change what is in a batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -46,8 +45,8 @@ class Work(Protocol):
     def shape(self, index: int) -> tuple[int, ...]:
         """(C, H, W) of row ``index``, counted from the first row of the first batch."""
 
-    def empty(self, shape: tuple[int, ...]) -> Sequence[np.ndarray]:
-        """Memory for a batch of rows of this shape: `Batch`, or other arrays."""
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """Memory for a batch of rows of this shape: `Batch`, other arrays, or what else `fill` knows."""
 
     def fill(self, slot: Slot, piece: int, index: int) -> None:
         """Makes a piece of ``slot.batch`` from row ``index`` on. Raises what is wrong with it."""
@@ -59,8 +58,8 @@ class Work(Protocol):
 class Slot:
     """One batch of the ring."""
 
-    def __init__(self, batch: Sequence[np.ndarray]):
-        self.batch: Any = batch
+    def __init__(self, batch: Any):
+        self.batch = batch
         self.done = 0  # pieces that are ready, or have failed
         self.errors: dict[int, BaseException] = {}  # by piece
 

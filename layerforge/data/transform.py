@@ -78,16 +78,10 @@ class Transformer:
             image = self.decode(image)
         channels, height, width = out.shape
         _, image_height, image_width = image.shape
-        room_y, room_x = image_height - height, image_width - width
-        top, left, mirror = room_y // 2, room_x // 2, False
-        if self.mirror or (self.random_crop and (room_y or room_x)):
-            words = philox(self.seed, self.stream, index, 3).tolist()
-            if self.random_crop:
-                top, left = words[0] * (room_y + 1) >> 32, words[1] * (room_x + 1) >> 32
-            mirror = self.mirror and words[2] >= 1 << 31
+        top, left, mirror = self.window(image.shape, (height, width), index)
         if image.pixels.dtype == np.uint8:
             K.transform_image(
-                image.pixels, out, self.mean_image, self._channel_means(channels), self.scale, channels, height, width,
+                image.pixels, out, self.mean_image, self.channel_means(channels), self.scale, channels, height, width,
                 image_height, image_width, top, left, image.interleaved, mirror,
             )  # fmt: skip
             return
@@ -100,7 +94,19 @@ class Transformer:
         y = (image.pixels[window] - mean) * np.float32(self.scale)
         out[...] = y[:, :, ::-1] if mirror else y
 
-    def _channel_means(self, channels: int) -> np.ndarray | None:
+    def window(self, image: tuple[int, int, int], out: tuple[int, int], index: int) -> tuple[int, int, bool]:
+        """Where the crop of record ``index`` begins, (top, left), and whether it is mirrored."""
+        room_y, room_x = image[1] - out[0], image[2] - out[1]
+        top, left, mirror = room_y // 2, room_x // 2, False
+        if self.mirror or (self.random_crop and (room_y or room_x)):
+            words = philox(self.seed, self.stream, index, 3).tolist()
+            if self.random_crop:
+                top, left = words[0] * (room_y + 1) >> 32, words[1] * (room_x + 1) >> 32
+            mirror = self.mirror and words[2] >= 1 << 31
+        return top, left, mirror
+
+    def channel_means(self, channels: int) -> np.ndarray | None:
+        """``mean_value`` for each channel; None where there is none."""
         if self.mean_values is not None and len(self.mean_values) != channels:
             return np.repeat(self.mean_values, channels)
         return self.mean_values

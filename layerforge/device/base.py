@@ -105,6 +105,22 @@ class Device(ABC):
     def from_numpy(self, out: Any, array: np.ndarray) -> None:
         """Copies a host array into ``out``, which has its shape; types are converted."""
 
+    def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """An array of the host, with any content, from which `upload` copies without a detour."""
+        return np.empty(shape, dtype)
+
+    def upload(self, out: Any, array: np.ndarray, free: Any) -> Callable[[], None]:
+        """Copies a `pinned` array into ``out`` beside whatever is computed; what is launched from now on waits for it.
+
+        ``free`` is the `mark` behind the last use of ``out``. What is returned waits until the array may be written.
+        """
+        self.from_numpy(out, array)
+        return lambda: None
+
+    def mark(self) -> Any:
+        """A moment between two launches, for `upload`."""
+        return None
+
     @abstractmethod
     def synchronize(self) -> None:
         """Waits until everything that was started is done."""

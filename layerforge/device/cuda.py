@@ -102,6 +102,7 @@ class Cuda(Device):
             )
         with self._device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.copies = cupy.cuda.Stream(non_blocking=True)
             self._staging = [Staging(cupy) for _ in range(4)]
         attributes = self._device.attributes
         self._places = attributes["MultiProcessorCount"] * (attributes["MaxThreadsPerMultiProcessor"] // THREADS)
@@ -177,6 +178,30 @@ class Cuda(Device):
         self._turn = (self._turn + 1) % len(self._staging)
         self.use()
         staging.send(array, out, self.stream)
+
+    def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        self.use()
+        size, dtype = math.prod(shape), np.dtype(dtype)
+        memory = self.cupy.cuda.alloc_pinned_memory(max(1, size * dtype.itemsize))
+        return np.frombuffer(memory, dtype, size).reshape(shape)
+
+    def upload(self, out: Any, array: np.ndarray, free: Any) -> Callable[[], None]:
+        self._refuse("upload")
+        self.use()
+        runtime = self.cupy.cuda.runtime
+        self.copies.wait_event(free)
+        runtime.memcpyAsync(
+            out.data.ptr, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice, self.copies.ptr
+        )  # fmt: skip
+        copied = self.cupy.cuda.Event(disable_timing=True)
+        copied.record(self.copies)
+        self.stream.wait_event(copied)
+        return copied.synchronize
+
+    def mark(self) -> Any:
+        event = self.cupy.cuda.Event(disable_timing=True)
+        event.record(self.stream)
+        return event
 
     def synchronize(self) -> None:
         self._refuse("synchronize")

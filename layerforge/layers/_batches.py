@@ -7,9 +7,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from ..blob import Shape, View
 from ..data import Transformer
 from ..data.loader import Ahead
+from ..data.raw import RawBatch, Uploads
 from ..data.shuffle import SALT
 from ..errors import DataError, DefinitionError, ShapeError
 from ..random import philox
@@ -40,6 +43,7 @@ class Batches(Base):
 
     loader: Ahead[Any]
     source: Any = None
+    uploads: Uploads | None = None  # of images as bytes
 
     def require_batch_size(self) -> None:
         if not self.options.batch_size:
@@ -73,17 +77,31 @@ class Batches(Base):
         return [(work.batch_size, *shape), (work.batch_size, *work.label_shape)][: len(self.param.top)]
 
     def forward(self, bottom: Sequence[View], top: Sequence[View]) -> None:
+        self._settle()
         with self.explained():
             batch = self.loader.next()
-        shape = batch[0].shape
+        raw = isinstance(batch, RawBatch)
+        shape = batch.shape if raw else batch[0].shape
         self.require(
             shape == top[0].shape,
             f'top "{top[0].name}" is {top[0].shape}, but a batch is {shape}: only inputs can be reshaped',
             "top",
         )
+        if raw:  # the batch is given back when it is copied, before the next one is taken
+            assert self.uploads is not None
+            self.uploads.send(batch, top[0].data, self.loader.work.transformer)
+            for y in top[1:]:
+                self.device.from_numpy(y.data, batch.labels)
+            return
         for y, values in zip(top, batch, strict=False):
             self.device.from_numpy(y.data, values)
         self.loader.release()
+
+    def send_bytes(self) -> None:
+        """Lets images go to the device as bytes, and be transformed there, where that is not the host."""
+        if not self.device.is_host and self.dtype == np.float32 and not self.dynamic:
+            self.loader.work.pinned = self.device.pinned
+            self.uploads = Uploads(self.device)
 
     @property
     def wait_seconds(self) -> float:
@@ -94,12 +112,19 @@ class Batches(Base):
         return {"position": self.loader.position}
 
     def set_data_state(self, state: dict[str, Any]) -> None:
+        self._settle()
         self.loader.seek(state["position"], self.seed)
 
     def skip(self, passes: int) -> None:
+        self._settle()
         self.loader.seek(self.first() + passes * self.loader.work.batch_size, self.seed)
 
+    def _settle(self) -> None:
+        if self.uploads is not None:
+            self.uploads.settle()
+
     def close(self) -> None:
+        self._settle()
         self.loader.close()
         if self.source is not None:
             self.source.close()

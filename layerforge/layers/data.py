@@ -43,6 +43,7 @@ class Data(Batches, Layer):
         )
         # Asked for the next shape before each pass, because every record may have its own.
         self.dynamic = options.batch_size == 1 and transformer.crop is None  # type: ignore[misc]
+        self.send_bytes()
 
     @property
     def skipped(self) -> int:

@@ -55,6 +55,7 @@ class ImageData(Batches, Layer):
             skip_bad=options.skip_bad,
         )
         self.dynamic = options.batch_size == 1 and transformer.crop is None and not size[0]  # type: ignore[misc]
+        self.send_bytes()
 
     @property
     def skipped(self) -> int:

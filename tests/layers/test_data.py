@@ -12,7 +12,7 @@ from layerforge import wire
 from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.datum import Datum, datum_bytes
 from layerforge.errors import DataError, DefinitionError, ShapeError
-from layerforge.testing import Bench, check_layer
+from layerforge.testing import Bench, available, check_layer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data"
 CASES = sorted(path.stem for path in (GOLDEN / "cases").glob("*.npz"))
@@ -28,11 +28,12 @@ def golden(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("golden")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_caffe_read(name, dtype, tmp_path):
+@pytest.mark.parametrize("device", available())
+def test_what_caffe_read(name, dtype, device, tmp_path):
     """Bit for bit, in phase TEST: raw, PNG and JPEG records, grey ones, crops, means, HDF5."""
     case = np.load(f"cases/{name}.npz")
     (tmp_path / "net.prototxt").write_text(str(case["text"]))
-    net = lf.Net(str(tmp_path / "net.prototxt"), lf.TEST, dtype=dtype)
+    net = lf.Net(str(tmp_path / "net.prototxt"), lf.TEST, dtype=dtype, device=device)
     batches = sorted({int(key.split("/")[2]) for key in case.files if key != "text"})
     for batch in batches:
         net.forward()

@@ -328,9 +328,16 @@ void max_forward(index_t count, const T* x, T* y, int32_t* mask, VOLUME_NUMBERS)
 #ifdef LAYERFORGE_AVX512
   if constexpr (sizeof(T) == sizeof(float))
     if (plane_by_plane && count && is_wide<T>(h, w)) {
+      const int64_t area = int64_t(H) * W, windows = int64_t(oh) * ow;
+      if (D == 1 && area <= wide::kSmall) {
+        const auto all = wide::small_windows(h, w);
+        return for_planes(count / windows, [&](int64_t plane) {
+          wide::max_of_small_plane(x + plane * area, y + plane * windows, mask ? mask + plane * windows : nullptr,
+                                   int(area), all);
+        });
+      }
       const auto max_of_plane = LAYERFORGE_CHOOSE(wide::max_of_plane, w);
       const auto strips = wide::strips(w);
-      const int64_t area = int64_t(H) * W, windows = int64_t(oh) * ow;
       return for_planes(count / windows, [&](int64_t plane) {
         max_of_plane(x + plane * area, y + plane * windows, mask ? mask + plane * windows : nullptr,
                      int32_t(plane % D * area), h, w, strips);

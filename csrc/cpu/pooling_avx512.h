@@ -147,6 +147,61 @@ AVX512 void max_of_plane(const float* x, float* y, int32_t* mask, int32_t volume
   }
 }
 
+// A plane that four vectors hold: each tap of 16 windows, in whatever rows they are, is a permutation of these.
+constexpr int kSmall = 4 * kLanes;
+
+struct Tap {
+  int32_t position[kLanes];  // of the tap in the plane, for each of 16 windows
+  __mmask16 inside, upper;   // where there is such a tap; where it lies in the upper two vectors
+};
+
+struct Windows {
+  __mmask16 own;
+  int32_t first[kLanes];  // the position of the first tap that is inside
+  std::vector<Tap> taps;
+};
+
+// The windows of a small plane, 16 at a time.
+AVX512 std::vector<Windows> small_windows(const Axis& h, const Axis& w) {
+  std::vector<Windows> all;
+  const int count = h.output * w.output;
+  for (int begin = 0; begin < count; begin += kLanes) {
+    Windows windows{lanes(0, count - begin), {}, std::vector<Tap>(h.kernel * w.kernel)};
+    for (int tap = h.kernel * w.kernel - 1; tap >= 0; --tap) {
+      Tap& made = windows.taps[tap];
+      for (int lane = 0; lane < kLanes && begin + lane < count; ++lane) {
+        const int row = (begin + lane) / w.output * h.stride - h.pad + tap / w.kernel;
+        const int column = (begin + lane) % w.output * w.stride - w.pad + tap % w.kernel;
+        if (row < 0 || row >= h.size || column < 0 || column >= w.size) continue;
+        made.position[lane] = windows.first[lane] = row * w.size + column;
+        made.inside |= __mmask16(1 << lane);
+        made.upper |= __mmask16((made.position[lane] >= kSmall / 2) << lane);
+      }
+    }
+    all.push_back(windows);
+  }
+  return all;
+}
+
+// mask may be null. No window lies wholly outside the image.
+AVX512 void max_of_small_plane(const float* x, float* y, int32_t* mask, int size, const std::vector<Windows>& all) {
+  const __m512 nothing = _mm512_set1_ps(Maximum::outside);
+  __m512 part[4];
+  for (int i = 0; i < 4; ++i) part[i] = _mm512_maskz_loadu_ps(lanes(0, size - i * kLanes), x + i * kLanes);
+  for (size_t v = 0; v < all.size(); ++v) {
+    Best best{nothing, _mm512_loadu_si512(all[v].first)};
+    for (const Tap& tap : all[v].taps) {
+      const __m512i position = _mm512_loadu_si512(tap.position);
+      const __m512 low = _mm512_permutex2var_ps(part[0], position, part[1]);
+      const __m512 high = _mm512_permutex2var_ps(part[2], position, part[3]);
+      const __m512 value = _mm512_mask_mov_ps(low, tap.upper, high);
+      compare(_mm512_mask_mov_ps(nothing, tap.inside, value), position, best);
+    }
+    _mm512_mask_storeu_ps(y + v * kLanes, all[v].own, best.most);
+    if (mask) _mm512_mask_storeu_epi32(mask + v * kLanes, all[v].own, best.at);
+  }
+}
+
 template <int kernel, int stride>
 AVX512 void average_of_plane(const float* x, float* y, const Axis& h, const Axis& w, const float* across,
                              const float* down, const std::vector<Strip>& strips) {

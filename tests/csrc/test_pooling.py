@@ -35,6 +35,9 @@ CASES = {
     "AlexNet's": ((1, 13, 13), (1, 3, 3), (1, 2, 2), (0, 0, 0)),
     "LeNet's": ((1, 24, 24), (1, 2, 2), (1, 2, 2), (0, 0, 0)),
     "GoogLeNet's": ((1, 14, 15), (1, 3, 3), (1, 1, 1), (0, 1, 1)),
+    "LeNet's second": ((1, 8, 8), (1, 2, 2), (1, 2, 2), (0, 0, 0)),
+    "small and padded": ((1, 7, 7), (1, 3, 3), (1, 1, 1), (0, 1, 1)),
+    "small, padded and strided": ((1, 5, 9), (1, 3, 5), (1, 2, 3), (0, 1, 2)),
     "wide rows": ((1, 5, 71), (1, 3, 3), (1, 2, 2), (0, 0, 0)),
     "wide rows, overlapping": ((1, 4, 39), (1, 3, 3), (1, 1, 1), (0, 1, 1)),
     "wide rows, side by side": ((1, 6, 70), (1, 2, 2), (1, 2, 2), (0, 0, 0)),
@@ -100,7 +103,9 @@ def test_max_forward(kernel, dtype, ties, name):
 
 
 @both("max_forward")
-@pytest.mark.parametrize("name", ["AlexNet's", "GoogLeNet's", "padded, stride 3", "a large kernel", "a volume"])
+@pytest.mark.parametrize(
+    "name", ["AlexNet's", "GoogLeNet's", "small and padded", "padded, stride 3", "a large kernel", "a volume"]
+)
 def test_max_of_what_is_not_finite(kernel, name):
     """A NaN wins, the first one of several; where all is -inf, that is the maximum, and the mask is inside."""
     case = CASES[name]

@@ -494,7 +494,7 @@ class _Case:
         """What backward needs of the tops' data, and what of the bottom is left in place."""
         _, diffs = self.both(self.bench())
         made = self.bench().layer
-        ours = type(made).__module__.startswith(f"{__package__}.layers.")
+        ours = self.is_ours(made)
         for works_in_place in (False, True) if in_place else (False,):
             said, name = made.needs_top, "needs_top"
             if works_in_place:
@@ -512,6 +512,9 @@ class _Case:
                 self.fail(f'{name} says "{said}", but backward {what}')
         if in_place and made.leaves and diffs[0][0] is not None:
             self.check_leaves(made.leaves)
+
+    def is_ours(self, made: layers.Layer) -> bool:
+        return type(made).__module__.startswith(f"{__package__}.layers.")
 
     def survives(self, spoil: Callable[[np.ndarray], np.ndarray], in_place: bool, diffs: Any) -> bool:
         """Whether backward gives these diffs though the tops' data were changed."""
@@ -618,7 +621,12 @@ class _Case:
             return
         tops, diffs = self.both(bench)
         bench.recorded = True
-        replayed, diffs_replayed = self.both(bench)
+        try:
+            replayed, diffs_replayed = self.both(bench)
+        except DeviceError:
+            if self.is_ours(made):
+                raise
+            return  # it takes new memory, say, as array operations do: a net runs such a layer apart
         self.compare(replayed, tops, 0, f"replayed on device {device}: ")
         self.compare_diffs(diffs_replayed, diffs, 0, f"replayed on device {device}: ")
 

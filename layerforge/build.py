@@ -7,12 +7,13 @@ the mistakes in the rest of the file are found too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import fillers, forks, graph, layer, schema
 from .blob import Parameter, Shape, View, shape_of
-from .errors import DefinitionError, LayerForgeError, Problems, ShapeError, number, times
+from .device.cublas import MATH_MODES
+from .errors import DefinitionError, LayerForgeError, Problems, ShapeError, did_you_mean, number, times
 from .layer import Layer
 from .node import Node
 
@@ -40,6 +41,11 @@ class Graph:
         self.inputs: list[str] = []
         self.refusals = Problems()
         problems = Problems()
+        try:
+            self.math_mode = math_mode(definition)
+        except DefinitionError as error:
+            problems.add(error)
+            self.math_mode = "float32"
         self._make(definition.children("layer"), problems)
         self._bind_parameters(problems)
         problems.errors.sort(key=_order)
@@ -90,6 +96,10 @@ class Graph:
         if not message.HasField("phase"):
             message.phase = self.state.phase
         made = cls(definition, message.phase, self.device, self.dtype, self.seed)
+        mode = math_mode(definition, made.title + ": ", self.math_mode)
+        if mode != "float32" and not self.device.is_host:
+            for way in ("forward", "backward"):
+                setattr(made, way, _in_mode(self.device, mode, getattr(made, way)))
         bottom = tuple(self.views[name] for name in message.bottom)
         made.bottom_shapes = tuple(view.shape for view in bottom)
         made.bottom_names = tuple(copied.get(name, name) for name in message.bottom)
@@ -334,3 +344,24 @@ def _order(error: LayerForgeError) -> tuple[int, int]:
     """Errors in the order of the lines they are about; those without one at the end."""
     place = error.place
     return (place.line or 1 << 30, place.column or 0) if place else (1 << 30, 0)
+
+
+def math_mode(definition: schema.Definition, subject: str = "", default: str = "float32") -> str:
+    """How a net's or a layer's products are computed on a GPU. DefinitionError for what is none of `MATH_MODES`."""
+    mode = definition.message.math_mode or default
+    if mode not in MATH_MODES:
+        raise DefinitionError(
+            f'{subject}unknown math_mode "{mode}": there are {", ".join(MATH_MODES)}.{did_you_mean(mode, MATH_MODES)}',
+            definition.place("math_mode"),
+        )
+    return mode
+
+
+def _in_mode(device: Any, mode: str, run: Callable[..., None]) -> Callable[..., None]:
+    """A layer's pass, with its products in that mode."""
+
+    def moded(bottom: Sequence[View], top: Sequence[View]) -> None:
+        with device.math(mode):
+            run(bottom, top)
+
+    return moded

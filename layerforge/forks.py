@@ -24,7 +24,7 @@ HONOURED = {
     "EltwiseParameter": {"engine"},
     "ImageDataParameter": {"threads", "cache", "skip_bad", "transform_param"},
     "InnerProductParameter": {"engine"},
-    "LayerParameter": {"param_bottoms", "engine"},
+    "LayerParameter": {"param_bottoms", "engine", "math_mode"},
     "LossParameter": {
         "normalization",
         "pre_fixed_normalizer",
@@ -34,7 +34,7 @@ HONOURED = {
         "only_care_label",
     },
     "LRNParameter": {"fuse_type", "pooling_param", "engine"},
-    "NetParameter": {"engine"},
+    "NetParameter": {"engine", "math_mode"},
     "PoolingParameter": {"ceil_mode", "avg_include_pad", "torch_pooling", "engine"},
     "ReLUParameter": {"engine"},
     "SigmoidParameter": {"engine"},

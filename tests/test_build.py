@@ -450,3 +450,40 @@ def test_nothing_is_said_where_no_gradient_is_needed(caplog):
     assert not caplog.messages
     net("force_backward: true\n" + text, lf.TEST)
     assert len(caplog.messages) == 1
+
+
+def modes_of(made):
+    """The modes in which cuBLAS is asked for products, launched and replayed."""
+    modes, blas = set(), made.device.cublas
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(blas.library), "cublasSgemm_v2", lambda *given: modes.add(blas.mode) or 0)
+        for _ in range(3):
+            made.forward_backward()
+    assert blas.mode == "float32"
+    assert made.passes.forward_recorder.records == 1
+    return modes
+
+
+def test_math_mode():
+    """Of the net, or of a layer; the CPU has one."""
+    for text, expected in (
+        (SOURCE + IP + LOSS, {"float32"}),
+        ('math_mode: "tf32" ' + SOURCE + IP + LOSS, {"tf32"}),
+        ('math_mode: "tf32" ' + SOURCE + IP.replace('"ip" type', '"ip" math_mode: "float32" type') + LOSS, {"float32"}),
+        (SOURCE + IP.replace('"ip" type', '"ip" math_mode: "tf32" type') + LOSS, {"tf32"}),
+    ):
+        net(text).forward_backward()
+        assert modes_of(net(text, device="emulated")) == expected
+
+
+def test_math_modes_that_are_none():
+    with pytest.raises(DefinitionError) as caught:
+        net('math_mode: "TF32"\n' + SOURCE)
+    assert str(caught.value) == (
+        'net.prototxt:1:1: unknown math_mode "TF32": there are float32, tf32. Did you mean "tf32"?'
+    )
+    with pytest.raises(DefinitionError) as caught:
+        net(SOURCE + IP.replace('"ip" type', '"ip" math_mode: "bf16" type') + LOSS)
+    assert str(caught.value) == (
+        'net.prototxt:3:20: layer "ip" (InnerProduct): unknown math_mode "bf16": there are float32, tf32.'
+    )

@@ -86,8 +86,12 @@ def test_a_stream_brings_the_workspace_along():
 def test_math_modes():
     library = Library()
     blas = cublas.Cublas(library)
+    blas.set_math_mode("float32")  # as it is
     blas.set_math_mode("tf32")
     assert library.calls == ["cublasCreate_v2", "cublasSetMathMode"]
+    with blas.math("float32"):
+        assert blas.mode == "float32"
+    assert blas.mode == "tf32"
     with pytest.raises(DeviceError) as caught:
         blas.set_math_mode("bf16")
     assert str(caught.value) == 'math_mode "bf16": there are float32, tf32'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
@@ -96,6 +97,10 @@ class Device(ABC):
         out. Nothing is checked. Only for devices other than the CPU.
         """
         raise KernelError(f"{self!r} has no products in batches")
+
+    def math(self, mode: str) -> AbstractContextManager[None]:
+        """For a while, how float32 is multiplied: "float32" or "tf32". The CPU knows one way."""
+        return nullcontext()
 
     @abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray:

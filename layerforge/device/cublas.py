@@ -7,8 +7,9 @@ out^T = op(b)^T @ op(a)^T: the same operations, with a and b exchanged.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Cublas:
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._workspace = workspace
         self._stream: int | None = None
-        self._mode = "float32"
+        self.mode = "float32"
 
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self.library, name)(*arguments)
@@ -60,8 +61,19 @@ class Cublas:
         """ "float32" for exact products, "tf32" for quick ones."""
         if mode not in MATH_MODES:
             raise DeviceError(f'math_mode "{mode}": there are {", ".join(MATH_MODES)}')
-        self._call("cublasSetMathMode", self.handle, ctypes.c_int(MATH_MODES[mode]))
-        self._mode = mode
+        if mode != self.mode:
+            self._call("cublasSetMathMode", self.handle, ctypes.c_int(MATH_MODES[mode]))
+            self.mode = mode
+
+    @contextlib.contextmanager
+    def math(self, mode: str) -> Iterator[None]:
+        """For a while, that mode."""
+        before = self.mode
+        self.set_math_mode(mode)
+        try:
+            yield
+        finally:
+            self.set_math_mode(before)
 
     def gemm(self, a: Any, b: Any, out: Any, ta: bool, tb: bool, alpha: float, beta: float) -> None:
         """out (M, N) = alpha * op(a) @ op(b) + beta * out, for C-contiguous matrices of one type that fit."""

@@ -16,6 +16,7 @@ import os
 import zipfile
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,9 @@ class Cuda(Device):
         check_gemm(lambda value: isinstance(value, self.cupy.ndarray), _describe, a, b, out, transpose_a, transpose_b)
         self.cublas.on(self.stream.ptr)
         self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+
+    def math(self, mode: str) -> AbstractContextManager[None]:
+        return self.cublas.math(mode)
 
     def gemm_batch(self, *arguments: Any) -> None:
         self.cublas.on(self.stream.ptr)

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
@@ -248,10 +249,23 @@ class Emulated(Device):
         beta: float = 0.0,
     ) -> None:
         check_gemm(lambda value: isinstance(value, Array), _describe, a, b, out, transpose_a, transpose_b)
-        stream.do(lambda: self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta))
+        self._multiply(lambda: self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta))
+
+    def math(self, mode: str) -> AbstractContextManager[None]:
+        return self.cublas.math(mode)
 
     def gemm_batch(self, *arguments: Any) -> None:
-        stream.do(lambda: self.cublas.gemm_batch(*arguments))
+        self._multiply(lambda: self.cublas.gemm_batch(*arguments))
+
+    def _multiply(self, product: Callable[[], None]) -> None:
+        """Products are recorded with the mode that they were asked for in, as by cuBLAS."""
+        mode = self.cublas.mode
+
+        def work() -> None:
+            with self.cublas.math(mode):
+                product()
+
+        stream.do(work)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         stream.refuse("to_numpy")

@@ -101,6 +101,23 @@ def test_who_lies_in_blocks():
     assert lf.Net(schema.parse(TEXT, "NetParameter"), lf.TRAIN, dtype=np.float64).storage.groups == []
 
 
+def test_dropout_drops_the_same_in_blocks():
+    text = TEXT.replace('bottom: "norm1"', 'bottom: "drop1"').replace(
+        'layer { name: "pool1"',
+        'layer { name: "drop1" type: "Dropout" bottom: "norm1" top: "drop1" }\nlayer { name: "pool1"',
+    )
+    found = []
+    for engine in ("", "engine: CAFFE"):
+        net = make(text=text.replace("convolution_param {", f"convolution_param {{ {engine}"))
+        assert bool(net.storage.groups) == (not engine)
+        net.run_forward()
+        backward(net)
+        found.append(everything(net))
+    dropped = (found[0]["drop1 data"] == 0).mean()
+    assert 0.65 < dropped < 0.85  # half of what the rectifier left
+    assert_same(*found)
+
+
 def test_engines_are_told_once(caplog):
     """b reads plain blobs only, so the blobs of its group lie plain, and a 1x1 convolution of those is im2col's."""
     with caplog.at_level("DEBUG", "layerforge.net"):

@@ -2,7 +2,7 @@
 
 from ..errors import DefinitionError
 from ..kernels import Kernels
-from ..layer import TRAIN, Layer
+from ..layer import TRAIN, Layer, count
 
 K = Kernels("dropout.h")
 
@@ -19,6 +19,7 @@ class Dropout(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def setup(self, *bottom_shapes):
         ratio = self.options.dropout_ratio
@@ -38,16 +39,17 @@ class Dropout(Layer):
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
-        self.apply(x.data, y.data)
+        self.apply(x, x.data, y.data)
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
-        self.apply(y.diff, x.diff)
+        self.apply(x, y.diff, x.diff)
 
-    def apply(self, source, target):
+    def apply(self, x, source, target):
         """target = source * mask * scale: the same in both directions, for the layer is linear in x."""
         if self.drops or self.scale != 1:
-            blocks = (source.size + 3) // 4  # one draw makes four masks
-            K.dropout(source, target, source.size, self.threshold, self.scale, *self.random_key(), count=blocks)
+            draws = (x.count + 3) // 4  # one makes four masks
+            lies = (count(x.shape, 2), x.block)
+            K.dropout(source, target, x.count, *lies, self.threshold, self.scale, *self.random_key(), count=draws)
         elif target is not source:
             target[...] = source

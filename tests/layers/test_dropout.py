@@ -98,7 +98,23 @@ def test_strips_draw_what_single_blocks_draw(dtype, count):
     assert "dropout" in kernels.tuned()
     x, y, z = np.arange(1, count + 1, dtype=dtype), np.zeros(count, dtype), np.zeros(count, dtype)
     for seed, stream, step in ((1, 2, 3), (2**63, 2**32 - 1, 2**40)):
-        arguments = count, 2**31, 2.0, seed, stream, step
+        arguments = count, 1, 1, 2**31, 2.0, seed, stream, step
         kernels.dropout(x, y, *arguments, count=(count + 3) // 4)
         kernels.portable.dropout(x, z, *arguments, count=(count + 3) // 4)
         assert (y == z).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape, block", [((2, 16, 5), 16), ((3, 32, 169), 16), ((2, 8, 300), 8), ((1, 6, 1), 2)])
+def test_the_same_elements_are_dropped_in_blocks_of_channels(dtype, shape, block):
+    x = np.arange(1, np.prod(shape) + 1, dtype=dtype).reshape(shape)
+
+    def blocked(array):
+        return array.reshape(shape[0], shape[1] // block, block, shape[2]).swapaxes(2, 3).copy()
+
+    kernels = Kernels("dropout.h")
+    for dropout in (kernels.dropout, kernels.portable.dropout):
+        plain, lies = np.empty_like(x), blocked(x)
+        for source, target, by in ((x, plain, 1), (lies, lies, block)):
+            dropout(source, target, x.size, shape[2], by, 2**31, 2.0, 1, 2, 3, count=(x.size + 3) // 4)
+        np.testing.assert_array_equal(lies, blocked(plain))

@@ -7,7 +7,8 @@ Caffe's format changed four times, and files of every age are around. In the ord
 - V1 (to July 2014): ``layers`` with an enum as type, ``blobs_lr`` and ``weight_decay``, and names of shared parameters;
 - ``input`` with ``input_dim`` or ``input_shape`` beside the layers, now an Input layer;
 - BatchNorm with three ``param``s, none of which may learn;
-- Intel's layers that run along with the one before, with ``fuse_type``, which become layers of their own;
+- Intel's layers that run along with the one before, with ``fuse_type``, and the scale and shift within NVIDIA's
+  BatchNorm, which become layers of their own;
 - a solver's ``solver_type``, now ``type``.
 
 What comes out has ``layer`` only. Places are carried along: an error about a converted layer names the line in the old
@@ -173,7 +174,8 @@ def net(definition: Definition) -> Definition:
     if definition.message.input:
         layers = [_input_layer(definition, problems), *layers]
     problems.raise_any()
-    layers = [one for layer in layers for one in _unfused(_moved_options(_fixed_batch_norm(layer), problems))]
+    layers = [_moved_options(one, problems) for layer in layers for one in _parted(layer)]
+    layers = [_fixed_batch_norm(layer) for layer in layers]
     problems.raise_any()
     return definition.with_children("layer", layers, without=("layers", "input", "input_shape", "input_dim"))
 
@@ -185,7 +187,10 @@ def is_old(definition: Definition) -> bool:
         message.layers
         or message.input
         or any(
-            _needs_fixed_batch_norm(layer) or _fused(layer.message) or _misplaced_options(layer.message)
+            _needs_fixed_batch_norm(layer)
+            or _fused(layer.message)
+            or _scales(layer.message)
+            or _misplaced_options(layer.message)
             for layer in definition.children("layer")
         )
     )
@@ -463,6 +468,52 @@ def _fused(message: Any) -> tuple[str, tuple[str, str, str, bool] | None] | None
     return None
 
 
+def _parted(layer: Definition) -> list[Definition]:
+    """A layer, and what stands in it though it is another layer in Caffe."""
+    return _without_scale(layer) if _scales(layer.message) else _unfused(layer)
+
+
+SCALE = "_scale"  # what the name of a Scale ends with that was part of a BatchNorm
+
+
+def _scales(message: Any) -> bool:
+    """Whether this is a BatchNorm with a scale and a shift of its own, as NVIDIA's fork has it."""
+    return message.type == "BatchNorm" and message.batch_norm_param.scale_bias and len(message.top) == 1
+
+
+def _without_scale(layer: Definition) -> list[Definition]:
+    """``batch_norm_param { scale_bias: true }`` -> that layer, and a Scale in place behind it."""
+    first = type(layer.message)()
+    first.CopyFrom(layer.message)
+    node = _copy(layer.node)
+    places = Node(node.source, node.offset)
+    top = first.top[0]
+    second = type(first)(name=first.name + SCALE, type="Scale", bottom=[top], top=[top])
+    _copy_rules(first, second)
+    options, written = first.batch_norm_param, _inner(node, "batch_norm_param")
+    second.scale_param.bias_term = True
+    for old, new in (("scale_filler", "filler"), ("bias_filler", "bias_filler")):
+        if options.HasField(old):
+            getattr(second.scale_param, new).CopyFrom(getattr(options, old))
+            options.ClearField(old)
+            _move(written, old, _inner(places, "scale_param"), new)
+    options.ClearField("scale_bias")
+    second.param.extend(first.param[3:])
+    del first.param[3:]
+    specs = node.fields.get("param", [])
+    node.fields["param"], places.fields["param"] = specs[:3], specs[3:]
+    _move(node, "top", places, "top")
+    return [Definition(first, node), Definition(second, places)]
+
+
+def _copy_rules(old: Any, new: Any) -> None:
+    """Lets a layer take part where another one does."""
+    for field in ("include", "exclude"):
+        getattr(new, field).extend(getattr(old, field))
+    if old.HasField("phase"):
+        new.phase = old.phase
+
+
 def _unfused(layer: Definition) -> list[Definition]:
     """``convolution_param { fuse_type: FUSED_CONV_RELU }`` -> that layer, and a ReLU in place behind it."""
     found = _fused(layer.message)
@@ -482,10 +533,7 @@ def _unfused(layer: Definition) -> list[Definition]:
         between = top if in_place else f"{top}_{layer.message.name}"
         first.top[index] = between
         second = type(first)(name=f"{first.name}_{ending}", type=kind, bottom=[between], top=[top])
-        for field in ("include", "exclude"):
-            getattr(second, field).extend(getattr(first, field))
-        if first.HasField("phase"):
-            second.phase = first.phase
+        _copy_rules(first, second)
         if getattr(first, options).HasField(theirs):
             getattr(second, theirs).CopyFrom(getattr(getattr(first, options), theirs))
         places = Node(node.source, node.offset)

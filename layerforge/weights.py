@@ -6,6 +6,7 @@ Caffe's two formats, told apart by their content: the binary NetParameter (``.ca
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import files, wire
 from .errors import SnapshotError, nearest
+from .upgrade import SCALE
 
 if TYPE_CHECKING:
     from .blob import Parameter
@@ -67,7 +69,7 @@ def load(net: Net, path: str | os.PathLike[str], *, strict: bool = False) -> Loa
     report = LoadReport(os.fspath(path))
     by_name = _by_name(net)
     copies: list[tuple[Parameter, Any]] = []
-    for record in read(path):
+    for record in _records_of(path, by_name):
         made = by_name.get(record.name)
         if made is not None and record.blobs:
             copies += _match(made, report.path, record)
@@ -90,7 +92,7 @@ def load_made(net: Net, path: str | os.PathLike[str]) -> None:
     made = {id(parameter) for parameter in net.arena.made}
     by_name = _by_name(net) if made else {}
     copies: list[tuple[Parameter, Any]] = []
-    for record in read(path) if made else []:
+    for record in _records_of(path, by_name) if made else []:
         own = by_name.get(record.name)
         if own is not None and record.blobs and any(id(parameter) in made for parameter in own.blobs):
             copies += _match(own, os.fspath(path), record)
@@ -103,6 +105,18 @@ def _by_name(net: Net) -> dict[str, Layer]:
     for made in (node.layer for node in net.nodes):
         layers.setdefault(made.name, made)
     return layers
+
+
+def _records_of(path: str | os.PathLike[str], by_name: dict[str, Layer]) -> Iterable[wire.LayerWeights]:
+    """A file's layers; of a BatchNorm with a scale and a shift of its own, as NVIDIA's fork has it, the two that
+    `layerforge.upgrade` makes of it."""
+    for record in read(path):
+        made, scale = by_name.get(record.name), by_name.get(record.name + SCALE)
+        if made is None or scale is None or made.type != "BatchNorm" or len(record.blobs) != 5:
+            yield record
+            continue
+        yield dataclasses.replace(record, blobs=record.blobs[:3])
+        yield dataclasses.replace(record, name=scale.name, type=scale.type, blobs=record.blobs[3:])
 
 
 def _copy(net: Net, copies: Sequence[tuple[Parameter, Any]]) -> None:

@@ -392,6 +392,29 @@ def test_places_of_fused_layers():
 # BatchNorm
 
 
+def test_batch_norm_with_a_scale_of_its_own():
+    same(
+        """layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" include { phase: TRAIN }
+          param { } param { } param { } param { lr_mult: 4 } param { lr_mult: 5 }
+          batch_norm_param { eps: 1 scale_bias: true scale_filler { value: 2 } bias_filler { value: 3 } } }
+        layer { name: "b" type: "BatchNorm" bottom: "y" top: "y" batch_norm_param { scale_bias: true } }""",
+        """layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" include { phase: TRAIN }
+          param { lr_mult: 0 decay_mult: 0 } param { lr_mult: 0 decay_mult: 0 } param { lr_mult: 0 decay_mult: 0 }
+          batch_norm_param { eps: 1 } }
+        layer { name: "bn_scale" type: "Scale" bottom: "y" top: "y" include { phase: TRAIN }
+          param { lr_mult: 4 } param { lr_mult: 5 }
+          scale_param { bias_term: true filler { value: 2 } bias_filler { value: 3 } } }
+        layer { name: "b" type: "BatchNorm" bottom: "y" top: "y" batch_norm_param { } }
+        layer { name: "b_scale" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }""",
+    )
+    made = upgraded(
+        'layer { type: "BatchNorm" top: "y" param {}\nparam {} param {}\nparam { lr_mult: 4 }\nbatch_norm_param {'
+        " scale_bias: true\n scale_filler { } } }"
+    )
+    assert made.place("layer", 1, "param", 0, "lr_mult").line == 3
+    assert made.place("layer", 1, "scale_param", "filler").line == 5
+
+
 def test_batch_norm_with_three_params():
     same(
         'layer { type: "BatchNorm" param { name: "m" lr_mult: 1 } param { lr_mult: 2 decay_mult: 3 } param { } }'
@@ -414,6 +437,8 @@ def test_batch_norm_with_three_params():
         ('layer { type: "Data" data_param { transform_param { } } }', True),
         ('layer { type: "ReLU" data_param { transform_param { } } }', False),
         ('layer { type: "LRN" lrn_param { fuse_type: UNFUSED } }', True),
+        ('layer { type: "BatchNorm" top: "y" batch_norm_param { scale_bias: true } }', True),
+        ('layer { type: "BatchNorm" top: "y" batch_norm_param { scale_bias: false } }', False),
         ('layer { type: "LRN" convolution_param { fuse_type: UNFUSED } }', False),
     ],
 )

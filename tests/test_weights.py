@@ -322,3 +322,23 @@ def test_loading_is_told_to_those_who_share(folder):
     before = other.arena.version
     one.copy_from("w.caffemodel")
     assert other.arena.version != before
+
+
+def test_a_batch_norm_with_a_scale_of_its_own(tmp_path, monkeypatch):
+    """NVIDIA's fork keeps five arrays in it, here they are two layers."""
+    monkeypatch.chdir(tmp_path)
+    text = """
+        layer { name: "in" type: "Input" top: "x" input_param { shape { dim: [2, 3] } } }
+        layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" batch_norm_param { scale_bias: true } }
+    """
+    message = schema.message("LayerParameter")(name="bn", type="BatchNorm")
+    blobs = [np.full(3, 5.0), np.full(3, 4.0), np.ones(1), np.arange(3.0), np.full(3, 7.0)]
+    wire.write_weights("nv.caffemodel", "net", [(message, [blob.astype(np.float32) for blob in blobs])])
+    for load in (True, False):
+        net = lf.Net(schema.parse(text, "NetParameter"), lf.TEST, weights=None if load else "nv.caffemodel")
+        if load:
+            report = net.copy_from("nv.caffemodel", strict=True)
+            assert (report.loaded, report.missing, report.unused) == (["bn", "bn_scale"], [], [])
+        assert np.allclose(net.forward(x=np.full((2, 3), 9))["y"], [[7, 9, 11]] * 2, rtol=1e-4)
+    net.save("ours.caffemodel")
+    assert [len(record.blobs) for record in weights.read("ours.caffemodel")] == [0, 3, 2]

@@ -40,7 +40,10 @@ void backward_weights(const Array& x, const Array& dy, Array& dw, Array& scratch
   const int64_t strips = (K + wide::kVectors * kLanes - 1) / (wide::kVectors * kLanes);
   for (int64_t m = 0; m < M; m += wide::kBatch) {
     const int64_t rows = std::min(wide::kBatch, M - m);
-    wide::pack_columns(by + m * N, N, rows, packed);
+    const auto pack = [&](int64_t begin, int64_t end, int) {
+      wide::pack_columns(begin, end, by + m * N, N, rows, packed);
+    };
+    parallel((N + wide::kMany - 1) / wide::kMany, pack, 1 + (1 << 15) / (rows * wide::kMany));
     const auto body = [&](int64_t begin, int64_t end, int) {
       wide::columns_by_columns(begin, end, rows, N, K, from + m * K, packed, to);
     };

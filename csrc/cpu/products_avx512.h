@@ -110,9 +110,10 @@ AVX512 void rows_by_rows(int64_t begin, int64_t end, int64_t M, int64_t N, int64
 constexpr int64_t kBatch = 128;  // rows at a time
 constexpr int kVectors = 4;      // 64 columns of x stay in the first cache
 
-// Rows [begin, end) of dy, transposed for tiles of 6 columns: (tiles, rows, 6), with zeros behind the last column.
-AVX512 void pack_columns(const float* dy, int64_t N, int64_t rows, float* packed) {
-  for (int64_t n = 0; n < N; n += kMany)
+// Tiles [begin, end) of 6 columns of dy, transposed: (tiles, rows, 6), with zeros behind the last column.
+AVX512 void pack_columns(int64_t begin, int64_t end, const float* dy, int64_t N, int64_t rows, float* packed) {
+  packed += begin * rows * kMany;
+  for (int64_t n = begin * kMany; n < end * kMany; n += kMany)
     for (int64_t m = 0; m < rows; ++m, packed += kMany)
       for (int j = 0; j < kMany; ++j) packed[j] = n + j < N ? dy[m * N + n + j] : 0;
 }

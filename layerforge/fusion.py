@@ -151,6 +151,10 @@ class Group:
         """The name of the blob that they work on."""
         return self.first.top[0].name
 
+    def nodes(self) -> list[Node]:
+        """All that have to do with it."""
+        return [n for n in (self.first, *self.others, self.copier, self.source, self.feeder) if n is not None]
+
     @property
     def seen(self) -> set[str]:
         """The blobs that show whether they are computed together, to those who read and write them."""

@@ -46,11 +46,20 @@ class Arena:
 
 @dataclass(frozen=True)
 class Interval:
-    """A need for ``size`` elements from step ``first`` to step ``last``, both included."""
+    """A need for ``size`` elements from step ``first`` to step ``last``, both included, and in the spans ``again``."""
 
     size: int
     first: int
     last: int
+    again: tuple[tuple[int, int], ...] = ()
+
+    def meets(self, other: Interval) -> bool:
+        """Whether there is a step at which both are needed."""
+        return any(
+            a[0] <= b[1] and b[0] <= a[1]
+            for a in ((self.first, self.last), *self.again)
+            for b in ((other.first, other.last), *other.again)
+        )
 
 
 def aligned(size: int) -> int:
@@ -65,20 +74,20 @@ def plan(intervals: Sequence[Interval]) -> tuple[list[int], int]:
     ([0, 64, 0], 128)
     """
     offsets = [0] * len(intervals)
-    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
+    placed: list[tuple[int, int, int]] = []  # (offset, end, number), by offset
     total = 0
     sized = [i for i, interval in enumerate(intervals) if interval.size]
     for i in sorted(sized, key=lambda i: (-intervals[i].size, intervals[i].first)):
         interval = intervals[i]
         size, at = aligned(interval.size), 0
-        for begin, end, first, last in placed:
-            if last < interval.first or interval.last < first:
+        for begin, end, other in placed:
+            if not interval.meets(intervals[other]):
                 continue
             if at + size <= begin:
                 break
             at = max(at, end)
         offsets[i] = at
-        insort(placed, (at, at + size, interval.first, interval.last))
+        insort(placed, (at, at + size, i))
         total = max(total, at + size)
     return offsets, total
 

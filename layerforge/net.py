@@ -130,10 +130,24 @@ class Net:
             reuse_data=self._reuse and self.phase != TRAIN and not self.definition.message.force_backward,
             reuse_diff=self._reuse,
             fuse=self._fuse and not self.debug_info,
+            recompute=self._recompute(),
             device=self.device,
             dtype=self.dtype,
         )
         self._storage.allocate()
+
+    def _recompute(self) -> bool | None:
+        """Whether cheap layers compute their tops again for backward; None: not even those that are told to."""
+        message = self.definition.message
+        asked = message.memory == message.RECOMPUTE
+        if self.phase != TRAIN:
+            return None
+        if not self.device.is_host:
+            if asked:
+                name = self.device.name.upper()
+                log.warning("memory: RECOMPUTE has no effect on %s: all that backward reads is kept", name)
+            return None
+        return asked
 
     @property
     def storage(self) -> Storage:
@@ -298,6 +312,8 @@ class Net:
             node = self.nodes[i]
             if not node.runs_backward:
                 continue
+            if self.storage.pieces:
+                self.storage.before_backward(i)
             for callback in before:
                 callback(i)
             node.backward(node.bottom, node.top)

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import engines, fusion, layout, memory
+from . import recompute as recomputing
 from .arena import Parameters
 from .blob import View
 from .kernels import get_threads
@@ -64,18 +65,21 @@ class Plane:
         pinned: Iterable[str],
         used: Mapping[str, tuple[int, int]],
         scratch: Sequence[memory.Interval],
+        again: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     ) -> None:
         """Takes memory for the roots that are ``needed``: of their own for those that are ``pinned`` or kept, in the
-        arena for the others, which are ``used`` from one step to another, and for ``scratch``. Memory grows and never
-        shrinks."""
+        arena for the others, which are ``used`` from one step to another, and for ``scratch``. Without reuse, those
+        of ``again`` alone lie in the arena, from one step to another and again. Memory grows and never shrinks."""
         sizes = self.sizes()
         needed = set(needed) | self.kept
-        own = needed & (self.kept | set(pinned)) if self.reuse else needed
+        own = needed & (self.kept | set(pinned)) if self.reuse else needed - (set(again or ()) - self.kept)
         for root in own:
             if root not in self.own or self.own[root].size < sizes[root]:
                 self.own[root] = self.device.zeros((sizes[root],), self.dtype)
         rest = sorted(needed - own)
-        offsets, total = memory.plan([*scratch, *(memory.Interval(sizes[root], *used[root]) for root in rest)])
+        spans = again or {root: [steps] for root, steps in used.items()}
+        lying = [memory.Interval(sizes[root], *first, tuple(more)) for root in rest for first, *more in [spans[root]]]
+        offsets, total = memory.plan([*scratch, *lying])
         self.scratch = offsets[: len(scratch)]
         self.shared = dict(zip(rest, offsets[len(scratch) :], strict=True))
         if total and (self.arena is None or self.arena.size < total):
@@ -144,6 +148,7 @@ class Storage:
         reuse_data: bool,
         reuse_diff: bool,
         fuse: bool,
+        recompute: bool | None = None,
         device: Any,
         dtype: Any,
     ):
@@ -158,6 +163,9 @@ class Storage:
         self.diff = Plane("diff", views, share_diffs(nodes), device, dtype)
         self.data.reuse = reuse_data and not self._sources_change()
         self.diff.reuse = reuse_diff and not any(node.dynamic and node.bottom for node in nodes)
+        # Data computed again for the backward pass: None for none, those of layers that say so, or of cheap ones too.
+        self._recompute = None if self.data.reuse or any(node.dynamic for node in nodes) else recompute
+        self.pieces: list[recomputing.Piece] = []
         self.with_diffs = False
         self.fuse = fuse and not any(node.dynamic for node in nodes)
         self.fused: list[fusion.Group] = []  # layers that compute those behind them
@@ -280,17 +288,24 @@ class Storage:
 
     def _take_data(self) -> None:
         roots = self.data.roots
-        pinned = {view.name for view in self.outputs}
+        names = {view.name for view in self.outputs}
         for node in self.nodes:
-            pinned.update(view.name for view in (() if node.bottom else node.top))
-            pinned.update(view.name for view, _ in node.losses)
+            names.update(view.name for view in (() if node.bottom else node.top))
+            names.update(view.name for view, _ in node.losses)
+        pinned = {roots[name] for name in names}
+        self.pieces = []
+        if self._recompute is not None:
+            joined = [node for group in self.fused for node in group.nodes()]
+            kept = pinned | self.data.kept
+            self.pieces = recomputing.plan(self.nodes, roots, kept, self.inputs, joined, self._recompute)
         self.data.take(
             set(roots.values()),
-            {roots[name] for name in pinned},
+            pinned,
             self._used(self.data, self.nodes),
             [memory.Interval(size, i, i) for i, size in enumerate(self._scratch_sizes())] if self.data.reuse else [],
+            {piece.root: piece.spans(len(self.nodes)) for piece in self.pieces},
         )
-        self._began_with["data"] = self._copies(self.data, self.inputs)
+        self._began_with["data"] = self._copies(self.data, self.inputs) if self.data.reuse else []
 
     def _take_diffs(self) -> None:
         """Memory for the diffs that backward reads or writes, and those of outputs. What nobody writes is zero."""
@@ -331,10 +346,16 @@ class Storage:
         return [node.layer.scratch_size(*node.layer.bottom_shapes) for node in self.nodes]
 
     def _scratch_of_backward(self, running: Sequence[Node]) -> list[memory.Interval]:
-        """When each node's scratch is needed, counted as diffs are. In forward none of them is: that is step -1."""
+        """When each node's scratch is needed, counted as diffs are. In forward none of them is: that is step -1. Nodes
+        whose forward passes run again need it then, too."""
         step = {id(node): i for i, node in enumerate(reversed(running))}
+        again: dict[int, tuple[tuple[int, int], ...]] = {}
+        for piece in self.pieces:
+            if piece.backward is not None:
+                then = step[id(self.nodes[piece.backward[0]])]
+                again |= {id(node): ((then, then),) for node in piece.makers}
         return [
-            memory.Interval(size, step.get(id(node), -1), step.get(id(node), -1))
+            memory.Interval(size, step.get(id(node), -1), step.get(id(node), -1), again.get(id(node), ()))
             for node, size in zip(self.nodes, self._scratch_sizes(), strict=True)
         ]
 
@@ -404,7 +425,7 @@ class Storage:
         """Is told of a backward pass before it runs. It reads what forward left: all of that is kept from now on."""
         if not whole:
             self.part()
-        if self.data.reuse:
+        if self.data.reuse or (self.pieces and not whole):
             self._keep_all("data")
         if any(group.first.runs_backward and not group.learns for group in self.fused):
             self._learn()
@@ -425,6 +446,12 @@ class Storage:
         """Is told that it ended well."""
         if self.diff.shared:
             self._moment["diff"] = self._now("diff")
+
+    def before_backward(self, index: int) -> None:
+        """Is told that a layer's backward pass comes: what it reads is computed again if it has to be."""
+        for piece in self.pieces:
+            if piece.backward is not None and piece.backward[0] == index:
+                piece.make()
 
     def _begin(self, kind: str, whole: bool) -> None:
         if get_threads() > self.threads:
@@ -465,6 +492,8 @@ class Storage:
         root = plane.roots[name]
         if kind == "data":
             self.part(name)
+            if any(root in piece.reads for piece in self.pieces):  # a user who looks may write
+                self._keep_all(kind)
         if root in plane.shared and self._moment[kind] is not None:
             self._keep_all(kind)
         elif root in plane.shared or root not in plane.own:
@@ -481,6 +510,7 @@ class Storage:
         """Gives a blob memory of its own from the coming pass on."""
         plane = self.data if kind == "data" else self.diff
         plane.keep(plane.roots[name])
+        self.pieces = [piece for piece in self.pieces if piece.root in plane.shared or plane is self.diff]
         if kind == "diff":
             self._weigh(loss for node in self.nodes for loss in node.losses if loss[0].name == name)
 
@@ -506,17 +536,15 @@ class Storage:
         lost = plane.keep_all()
         if had_scratch:
             self._take_scratch()
+        if kind == "data" and self.pieces:
+            self._make_pieces()
+            return
         if not lost or moment is None:
             return
         if moment != now:
             for root in lost:
                 plane.own[root][...] = math.nan
-            log.warning(
-                "What the last pass left in the %s of %s is gone: its memory was used again, and the net has changed"
-                " since. It reads as NaN until the next pass; make the net with reuse=False to keep everything.",
-                kind,
-                ", ".join(f'"{root}"' for root in lost[:3]) + (" and others" if len(lost) > 3 else ""),
-            )
+            self._tell_gone(kind, lost)
             return
         others = [(plane.own[root], plane.own[root].copy()) for root in plane.own if root not in lost]
         for view, values in self._began_with[kind]:
@@ -528,6 +556,28 @@ class Storage:
         for array, values in others:
             array[...] = values
         self._began_with[kind] = []
+
+    def _make_pieces(self) -> None:
+        """Computes again, for good, what would have been for the backward pass."""
+        pieces, self.pieces, self._recompute = self.pieces, [], None
+        gone = []
+        for piece in pieces if self._passes else ():
+            if self._moment["data"] == self._now("data") or not any(node.layer.blobs for node in piece.makers):
+                piece.make()
+            else:
+                self.data.own[piece.root][...] = math.nan
+                gone.append(piece.root)
+        self._tell_gone("data", gone)
+
+    @staticmethod
+    def _tell_gone(kind: str, roots: Sequence[str]) -> None:
+        if roots:
+            log.warning(
+                "What the last pass left in the %s of %s is gone: its memory was used again, and the net has changed"
+                " since. It reads as NaN until the next pass; make the net with reuse=False to keep everything.",
+                kind,
+                ", ".join(f'"{root}"' for root in roots[:3]) + (" and others" if len(roots) > 3 else ""),
+            )
 
     def _repeat_forward(self) -> None:
         for node in self.nodes:

@@ -123,9 +123,11 @@ def poison(net):
 class Pair:
     """Two nets of one definition, to which the same things are done."""
 
-    def __init__(self, text, phase, rng):
+    def __init__(self, text, phase, rng, more="", reuse=(True, False)):
+        """``more``: what stands in the first one's definition alone."""
         self.rng = rng
-        self.nets = [lf.Net(parse(text), phase, seed=1, reuse=reuse) for reuse in (True, False)]
+        self.nets = [lf.Net(parse(more + text), phase, seed=1, reuse=reuse[0])]
+        self.nets.append(lf.Net(parse(text), phase, seed=1, reuse=reuse[1]))
         self.stale = False  # the last backward pass is older than the last forward pass
         self.write_inputs()
 
@@ -236,7 +238,19 @@ class Pair:
 def test_nobody_can_tell(seed, phase):
     rng = np.random.default_rng(seed)
     drawn = Drawn(rng)
-    pair = Pair(drawn.text, phase, rng)
+    live(drawn, Pair(drawn.text, phase, rng), rng)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize("seed", range(40))
+def test_nobody_can_tell_what_is_computed_again(seed, reuse):
+    rng = np.random.default_rng(seed)
+    drawn = Drawn(rng)
+    live(drawn, Pair(drawn.text, lf.TRAIN, rng, "memory: RECOMPUTE\n", (reuse, reuse)), rng)
+
+
+def live(drawn, pair, rng):
+    """Does to both what a user may do."""
     calm = ["forward", "backward", "write_inputs", "look", "look_diff", "look_parameter", "clear", "named"]
     wild = ["named_backward", "part", "part_backward", "write", "write_diff", "reshape"]
     try:

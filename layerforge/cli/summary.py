@@ -4,7 +4,8 @@ No memory is taken and nothing runs, so any batch size can be asked for. Memory 
 layer that works in place, or passes its bottom on, takes none. Multiply-adds are those of products; element-wise work
 is not counted. What is "ReLU, in bn1" is computed by bn1 in its own pass. The last line has all memory that `layerforge
 train` (with SGD) or `test` takes for the net, but for the batches that sources make ahead; the process and its
-libraries take some 100 MiB more.
+libraries take some 100 MiB more. With `memory: RECOMPUTE` in the net, the line before names the layers that are
+computed again for backward.
 
 examples:
   layerforge summary nets/alexnet_deploy.prototxt --batch 1
@@ -121,6 +122,9 @@ def report(net: Net, training: bool) -> str:
     if batch > 1 and all_work:
         each = scaled(all_work / batch)
         lines.append(f"Multiply-adds forward: {scaled(all_work)} for a batch of {batch}, {each} for one of it.")
+    again = [node.layer.name for piece in net.storage.pieces for node in piece.makers if not node.layer.shares_data]
+    if again:
+        lines.append(f"Computed again for backward: {', '.join(again)}.")
     lines.append(taken)
     return "\n".join(lines)
 

@@ -311,8 +311,11 @@ void max_forward(index_t count, const T* x, T* y, int32_t* mask, VOLUME_NUMBERS)
 #ifdef LAYERFORGE_AVX512
     if constexpr (sizeof(T) == sizeof(float))
       if (W == kLanes && is_wide<T>(h, w))
-        return for_planes(count / windows, [&](int64_t plane) {
-          wide::max_of_blocks(x + plane * size, y + plane * windows, mask ? mask + plane * windows : nullptr, h, w);
+        return parallel(count / windows, [&](int64_t begin, int64_t end, int) {
+          std::vector<T> rows(wide::ring(h, w));
+          for (int64_t plane = begin; plane < end; ++plane)
+            wide::max_of_blocks(x + plane * size, y + plane * windows, mask ? mask + plane * windows : nullptr, h, w,
+                                rows.data());
         });
 #endif
     return parallel(count ? count / windows : 0, [&](int64_t begin, int64_t end, int) {

@@ -301,19 +301,41 @@ AVX512_INLINE void fetch_row(const float* x, const Axis& h, const Axis& w, int o
 }
 
 // In blocks of 16 channels. mask counts positions and lanes together: (row * columns + column) * 16 + lane.
-AVX512 void max_of_blocks(const float* x, float* y, int32_t* mask, const Axis& h, const Axis& w) {
+// The best of each row for the windows of that row, kept for the h.kernel rows that windows span, a ring. So a value is
+// met by w.kernel + h.kernel comparisons and not by w.kernel * h.kernel. rows: memory for `ring` elements.
+inline int64_t ring(const Axis& h, const Axis& w) { return int64_t(h.kernel) * w.output * 2 * kLanes; }
+
+AVX512 void best_of_row(const float* x, int row, const Axis& w, float* best) {
+  for (int c = 0; c < w.output; ++c, best += 2 * kLanes) {
+    const Span columns = w[c];
+    const int32_t first = (row * w.size + columns.begin) * kLanes;
+    __m512i position = _mm512_add_epi32(counting(), _mm512_set1_epi32(first));
+    Best state{_mm512_loadu_ps(x + first), position};
+    for (int column = columns.begin + 1; column < columns.end; ++column) {
+      position = _mm512_add_epi32(position, _mm512_set1_epi32(kLanes));
+      compare(_mm512_loadu_ps(x + (row * w.size + column) * kLanes), position, state);
+    }
+    _mm512_storeu_ps(best, state.most);
+    _mm512_storeu_ps(best + kLanes, _mm512_castsi512_ps(state.at));
+  }
+}
+
+AVX512 void max_of_blocks(const float* x, float* y, int32_t* mask, const Axis& h, const Axis& w, float* rows) {
+  const int64_t length = int64_t(w.output) * 2 * kLanes;
+  int seen = 0;
   for (int o = 0; o < h.output; ++o) {
-    const Span rows = h[o];
+    const Span span = h[o];
+    for (seen = std::max(seen, span.begin); seen < span.end; ++seen)
+      best_of_row(x, seen, w, rows + seen % h.kernel * length);
+    const float* next = rows + span.begin % h.kernel * length;
     for (int c = 0; c < w.output; ++c, y += kLanes, mask += mask ? kLanes : 0) {
-      const Span columns = w[c];
       fetch_row(x, h, w, o, c);
-      const int32_t start = (rows.begin * w.size + columns.begin) * kLanes;
-      Best best{_mm512_set1_ps(Maximum::outside), _mm512_add_epi32(counting(), _mm512_set1_epi32(start))};
-      for (int row = rows.begin; row < rows.end; ++row)
-        for (int column = columns.begin; column < columns.end; ++column) {
-          const int32_t at = (row * w.size + column) * kLanes;
-          compare(_mm512_loadu_ps(x + at), _mm512_add_epi32(counting(), _mm512_set1_epi32(at)), best);
-        }
+      const float* from = next + c * 2 * kLanes;
+      Best best{_mm512_loadu_ps(from), _mm512_loadu_si512(from + kLanes)};
+      for (int row = span.begin + 1; row < span.end; ++row) {
+        from = rows + row % h.kernel * length + c * 2 * kLanes;
+        compare(_mm512_loadu_ps(from), _mm512_loadu_si512(from + kLanes), best);
+      }
       _mm512_storeu_ps(y, best.most);
       if (mask) _mm512_storeu_epi32(mask, best.at);
     }

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import growth, machine
+from benchmarks import growth, machine, startup
 from benchmarks.cells import Bench, Cell, every
 from benchmarks.contest import ROOT
 from benchmarks.nets import NETS
@@ -28,7 +28,7 @@ from benchmarks.results import Results
 
 OUT = ROOT / "docs" / "results" / "cpu.md"
 FOREWORD = ROOT / "docs" / "results" / "cpu-foreword.md"
-KINDS = ["train", "infer", "growth"]
+KINDS = ["train", "infer", "growth", "images", "startup"]
 
 QUICK = {
     "nets": ["lenet", "alexnet", "resnet50"],
@@ -47,13 +47,12 @@ def main() -> None:
     options = read()
     results = Results(options.out.with_suffix(".json") if options.out else None)
     if not options.report:
-        if "growth" in options.kinds:
-            # First: it takes no memory from anybody, and its many small figures want a machine that is still cool.
-            growth.measure(results, options.threads, options.resume)
         measure(options, results)
+        measure_others(options, results)
+    chapters = [growth.chapter(results, (options.out or OUT).parent), results.get("images"), results.get("startup")]
     text = report(
         results.cells,
-        growth.chapter(results, (options.out or OUT).parent),
+        [chapter for chapter in chapters if chapter],
         FOREWORD.read_text(encoding="utf-8") if FOREWORD.exists() and not options.quick else "",
         results.get("command") or "",
         QUICK_REMARK if options.quick else "",
@@ -95,7 +94,7 @@ def read() -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
-    kinds = [kind for kind in options.kinds if kind != "growth"]
+    kinds = [kind for kind in options.kinds if kind in ("train", "infer")]
     cells = list(every(options.nets, kinds, options.rivals, options.batches))
     if options.quick and options.batches is None:
         cells = [cell for cell in cells if cell.kind == "train" or cell.batch == 1]
@@ -113,6 +112,18 @@ def measure(options: argparse.Namespace, results: Results) -> None:
             now = time.monotonic()
             tell(cell, result)
             print(f"{number}/{len(cells)}, {now - since:.0f} s, {(now - begin) / 60:.0f} min in all", file=sys.stderr)
+
+
+def measure_others(options: argparse.Namespace, results: Results) -> None:
+    """LayerForge alone."""
+    if "growth" in options.kinds:
+        growth.measure(results, options.threads, options.resume)
+    if "images" in options.kinds and not (options.resume and results.get("images")):
+        from benchmarks import images
+
+        results.put("images", images.chapter(options.threads))
+    if "startup" in options.kinds and not (options.resume and results.get("startup")):
+        results.put("startup", startup.chapter())
 
 
 def tell(cell: Cell, result: dict) -> None:

@@ -122,14 +122,11 @@ def alone_in_records(source: Source, count: int, threads: int) -> None:
     together(work, threads)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=800)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    args = parser.parse_args()
+def chapter(threads: int, count: int = 800) -> str:
+    """Measures, and writes what was found."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
-        folder, count, threads = Path(name), args.images, args.threads
+        folder = Path(name)
         draw(folder, count)
         convert(folder, threads, "--encoded", "--encode-type", "jpg", keep="db")
         files_of, records_of = files(folder), records(folder)
@@ -160,12 +157,22 @@ def main() -> None:
                 best[case] = [min(a, b) for a, b in zip(best[case], taken, strict=True)]
     for loader in LOADERS.values():
         loader.close()
-    print(f"## Images\n\n{machine.describe()}; {count} images, best of {ROUNDS}.\n")
-    print("| | images/s | ms of processor an image | of decoding alone, per processor time |\n|---|---|---|---|")
+    LOADERS.clear()
+    lines = [f"## Images\n\n{machine.describe()}; {count} images, best of {ROUNDS}.\n"]
+    lines += ["| | images/s | ms of processor an image | of decoding alone, per processor time |", "|---|---|---|---|"]
     for case, (wall, processor) in best.items():
         base = cases[case][0]
         share = f"{best[base][1] / processor:.0%}" if base else ""
-        print(f"| {case} | {count / wall:,.0f} | {processor / count * 1e3:.3f} | {share} |")
+        lines.append(f"| {case} | {count / wall:,.0f} | {processor / count * 1e3:.3f} | {share} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=800)
+    parser.add_argument("--threads", type=int, default=machine.cores())
+    options = parser.parse_args()
+    print(chapter(options.threads, options.images))
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ INFERENCE_AIMS = {
 MEMORY_AIMS = {"alexnet": 1500, "resnet50": 2200, "googlenet": 1800}
 
 
-def report(cells: dict[str, Result], growth: str, foreword: str, command: str, remark: str = "") -> str:
-    """The whole page. ``growth`` is a chapter that is ready."""
+def report(cells: dict[str, Result], others: list[str], foreword: str, command: str, remark: str = "") -> str:
+    """The whole page. ``others`` are chapters that are ready."""
     found = {cell: result for key, result in cells.items() for cell in [Cell.read(key)] if cell.net in NETS}
     parts = [foreword.strip(), remark, about(found.values(), command)]
     parts += [aims(found)]
@@ -65,7 +65,7 @@ def report(cells: dict[str, Result], growth: str, foreword: str, command: str, r
         ]
         if chapters:
             parts += [f"## {title}", *chapters]
-    return "\n\n".join(part for part in [*parts, growth.strip()] if part) + "\n"
+    return "\n\n".join(part for part in [*parts, *others] if part) + "\n"
 
 
 def place(cell: Cell) -> tuple[str, str, int]:

@@ -80,10 +80,8 @@ def until(command: list[str], pattern: str) -> float:
     return seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.split("\n")[0])
-    parser.add_argument("--repeat", type=int, default=7)
-    repeat = parser.parse_args().repeat
+def measured(repeat: int) -> list[tuple[str, float, str]]:
+    """What was measured, its median in seconds, and a remark."""
 
     def median(measure, *arguments) -> float:
         measure(*arguments)  # files into the page cache, sample data drawn
@@ -119,10 +117,21 @@ def main() -> None:
         rows.append(
             (f"a caffemodel of {size:.0f} MB into a net", seconds, f"{extra:.0f} MB of memory besides the net's")
         )
-    print(f"## Start-up\n\n{machine.describe()}; median of {repeat}, everything in the page cache.\n")
-    print("| | seconds | |\n|---|---|---|")
-    for name, seconds, note in rows:
-        print(f"| {name} | {seconds:.3f} | {note} |")
+    return rows
+
+
+def chapter(repeat: int = 7) -> str:
+    """Measures, and writes what was found."""
+    rows = measured(repeat)
+    lines = [f"## Start-up\n\n{machine.describe()}; median of {repeat}, everything in the page cache.\n"]
+    lines += ["| | seconds | |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {seconds:.3f} | {note} |" for name, seconds, note in rows)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.split("\n")[0])
+    parser.add_argument("--repeat", type=int, default=7)
+    print(chapter(parser.parse_args().repeat))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_the_report():
         "infer/alexnet/1/OpenCV": result([2, 2, 2], [3, 3, 3]),
     }
     del cells["train/alexnet/64/PyTorch, compiled, stock"]["ours"]
-    text = report(cells, "## Growth", "# Title", "python -m benchmarks")
+    text = report(cells, ["## Growth"], "# Title", "python -m benchmarks")
     assert text.startswith("# Title\n\n- Machine: A machine; A system\n")
     for line in (
         "| AlexNet 64, training | the best eager mode, tuned (PyTorch, NCHW, tuned) | 2.00 | 1.50 | missed by 25% |",

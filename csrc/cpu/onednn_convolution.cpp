@@ -61,6 +61,7 @@ class Convolution {
               bool affine, bool relu)
       : threads(threads), bias(bias), affine(affine) {
     const Geometry g(numbers.data());
+    outputs = g.num_output;
     const WithThreads with(threads);
     const Layout x = image(g.batch, g.channels, g.spatial, x_block),
                  y = image(g.batch, g.num_output, g.output, y_block);
@@ -135,7 +136,8 @@ class Convolution {
   }
 
   // forward: x, w, bias, y, and factor and shift if affine; data: dy, w, dx; weights: x, dy, dw, db. Arrays arrive
-  // checked from engines/onednn.py. kept: see kept(); zeros at first.
+  // checked from engines/onednn.py. kept: see kept(); zeros at first. Without affine, factor is multiplied into the
+  // weights that are kept.
   void run(int task, const py::array& a, const py::array& b, const py::object& c, const py::object& d,
            const py::array& scratch, const py::object& factor, const py::object& shift, const py::object& kept) const {
     void *const pa = pointer(a), *const pb = pointer(b), *const pc = pointer(c), *const pd = pointer(d);
@@ -147,10 +149,14 @@ class Convolution {
     void* weights = pb;
     if (head) {
       Kept& old = *reinterpret_cast<Kept*>(head);
-      const uint64_t now = fingerprint::of(static_cast<const float*>(pb), values);
+      const float *const w = static_cast<const float*>(pb), *const each = affine ? nullptr : static_cast<float*>(pf);
+      uint64_t now = fingerprint::of(w, values);
+      if (each) now += fingerprint::mixed(fingerprint::of(each, outputs));
       weights = head + sizeof(Kept);
       if (old.made_by != number || old.fingerprint != now) {
-        tasks[FORWARD]->keep(1, pb, weights, aligned);
+        std::vector<float> product(each ? values : 0);
+        for (int64_t i = 0; i < int64_t(product.size()); ++i) product[i] = w[i] * each[i / (values / outputs)];
+        tasks[FORWARD]->keep(1, each ? product.data() : pb, weights, aligned);
         old.made_by = number;
         old.fingerprint = now;
       }
@@ -181,6 +187,7 @@ class Convolution {
   const uint64_t number = next_number();
   const int threads;
   const bool bias, affine;
+  int64_t outputs;
   std::unique_ptr<Task> tasks[TASKS];
 };
 

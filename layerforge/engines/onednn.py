@@ -97,7 +97,8 @@ class OneDnn:
         are made again where a fingerprint says that w has changed.
         """
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
-        self._run(self._made(geometry, b is not None), kept, x, w, b, y, scratch)
+        made = self._made(geometry, b is not None)
+        made.run(FORWARD, x, w, b, y, scratch, kept=kept if self._room(made, kept) else None)
 
     def kept(self, geometry: Geometry) -> int:
         """How many elements weights take that stay in oneDNN's order from one forward pass to the next."""
@@ -120,15 +121,21 @@ class OneDnn:
         *,
         rectify: bool,
     ) -> None:
-        """y = factor * (w * x) + shift for each output channel; with ``rectify``, max(0, that)."""
+        """y = factor * (w * x) + shift for each output channel; with ``rectify``, max(0, that).
+
+        Where weights are ``kept``, they are kept multiplied by the factor.
+        """
         self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
-        made = _made(geometry, self.block, False, _csrc.get_threads(), True, rectify)
-        self._run(made, kept, x, w, None, y, scratch, factor, shift)
+        folded = _made(geometry, self.block, True, _csrc.get_threads(), False, rectify)
+        if self._room(folded, kept):
+            folded.run(FORWARD, x, w, shift, y, scratch, factor, kept=kept)
+        else:
+            made = _made(geometry, self.block, False, _csrc.get_threads(), True, rectify)
+            made.run(FORWARD, x, w, None, y, scratch, factor, shift)
 
     @staticmethod
-    def _run(made: Any, kept: np.ndarray | None, *arrays: Any) -> None:
-        room = kept is not None and 0 < made.kept <= kept.size
-        made.run(FORWARD, *arrays, kept=kept if room else None)
+    def _room(made: Any, kept: np.ndarray | None) -> bool:
+        return kept is not None and 0 < made.kept <= kept.size
 
     def backward_data(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray

@@ -5,6 +5,8 @@ Read once per image by every loading thread, so the common fields are taken stra
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,12 +100,32 @@ def _appended(old: np.ndarray | None, new: np.ndarray) -> np.ndarray:
     return new if old is None else np.concatenate([old, new])
 
 
+def datum_to_fill(shape: tuple[int, int, int], label: int) -> tuple[memoryview, np.ndarray]:
+    """The bytes of a record of pixels, and those of them in which the pixels are yet to be written, uint8 of ``shape``,
+    (C, H, W).
+
+    >>> record, pixels = datum_to_fill((1, 1, 2), 7)
+    >>> pixels[...] = [[ord("a"), ord("b")]]
+    >>> bytes(record) == datum_bytes(Datum(1, 1, 2, b"ab", label=7))
+    True
+    """
+    count = math.prod(shape)
+    head = b"".join([*_sizes(shape), b"\x22", number_bytes(count)])
+    tail = b"\x28" + number_bytes(label) + b"\x38\x00"
+    record = np.empty(len(head) + count + len(tail), np.uint8)
+    record[: len(head)] = np.frombuffer(head, np.uint8)
+    record[len(head) + count :] = np.frombuffer(tail, np.uint8)
+    return record.data, record[len(head) : len(head) + count].reshape(shape)
+
+
+def _sizes(shape: Sequence[int]) -> list[bytes]:
+    return [tag_bytes(number, VARINT) + number_bytes(size) for number, size in enumerate(shape, 1)]
+
+
 def datum_bytes(datum: Datum) -> bytes:
     """The bytes of a record, as Caffe writes them."""
-    parts: list[Any] = []
-    for number, size in ((1, datum.channels), (2, datum.height), (3, datum.width)):
-        if size or not datum.encoded:
-            parts.append(tag_bytes(number, VARINT) + number_bytes(size))
+    shape = (datum.channels, datum.height, datum.width)
+    parts: list[Any] = [part for size, part in zip(shape, _sizes(shape), strict=True) if size or not datum.encoded]
     if len(datum.data):
         parts += [b"\x22", number_bytes(len(datum.data)), datum.data]
     parts.append(b"\x28" + number_bytes(datum.label))

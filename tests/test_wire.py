@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from layerforge import schema, wire
+from layerforge.datum import Datum, datum_bytes, datum_to_fill
 from layerforge.errors import DataError, SnapshotError
 from layerforge.protobytes import fields, number_bytes
 
@@ -589,3 +590,12 @@ def test_records_are_read_quickly():
         wire.parse_datum(raw)
     # 3 us each where this was written; the bound leaves room for a busy machine.
     assert time.perf_counter() - start < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (3, 256, 256)])
+@pytest.mark.parametrize("label", [0, 300, -1])
+def test_a_datum_whose_pixels_are_yet_to_be_written(shape, label):
+    record, pixels = datum_to_fill(shape, label)
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    pixels[...] = values
+    assert bytes(record) == datum_bytes(Datum(*shape, values.tobytes(), label))

@@ -125,11 +125,13 @@ def read(path: str, root: str) -> Listed:
     return listed
 
 
-def record(listed: Listed, args: Namespace, index: int) -> tuple[tuple[int, ...], bytes] | str:
+def record(listed: Listed, args: Namespace, index: int) -> tuple[tuple[int, ...], bytes | memoryview] | str:
     """The shape (C, H, W) of an image and its record, or what is wrong with it."""
+    import cv2
+
     from ..data.decode import decode
     from ..data.source import BadRecord
-    from ..datum import Datum, datum_bytes
+    from ..datum import Datum, datum_bytes, datum_to_fill
 
     label = int(listed.labels[index, 0])
     size = (args.resize_height, args.resize_width) if args.resize_height else None
@@ -140,24 +142,15 @@ def record(listed: Listed, args: Namespace, index: int) -> tuple[tuple[int, ...]
     try:
         image = decode(Datum(data=file, encoded=True), not args.gray, size)
         if not (args.encoded or args.encode_type):
-            return image.shape, datum_bytes(Datum(*image.shape, planes(image.pixels), label))
+            data, planes = datum_to_fill(image.shape, label)
+            cv2.split(image.pixels, list(planes))
+            return image.shape, data
         wanted = args.encode_type.lower() or extension(listed.paths[index])
         if size is not None or not same_type(extension(listed.paths[index]), wanted):
             file = encode(image.pixels, wanted)
         return image.shape, datum_bytes(Datum(data=file, label=label, encoded=True))
     except BadRecord as error:
         return f"{listed.describe(index)}: {error.message}"
-
-
-def planes(pixels: Any) -> memoryview:
-    """Pixels (H, W, C) as the bytes of each channel, one channel after the other."""
-    import cv2
-    import numpy as np
-
-    height, width, channels = pixels.shape
-    apart = np.empty((channels, height, width), np.uint8)
-    cv2.split(pixels, list(apart))
-    return apart.data.cast("B")
 
 
 def extension(path: str) -> str:

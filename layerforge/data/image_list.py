@@ -44,8 +44,8 @@ class Listed:
         """The bytes of an image file. Raises BadRecord where it cannot be read."""
         path = self.root + self.paths[i]
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            with open(path, "rb", buffering=0) as file:  # the whole at once needs no buffer
+                return file.readall()
         except OSError as error:
             hint = ""
             if isinstance(error, FileNotFoundError) and os.path.exists(os.path.join(self.root, self.paths[i])):

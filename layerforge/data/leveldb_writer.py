@@ -30,7 +30,7 @@ class LevelDbWriter:
         self._table: _Table | None = None
         self._flusher = Flusher()
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
         if self._table is None:
             self._table = _Table(self._path())
         self._sequence += 1
@@ -93,7 +93,7 @@ class _Table:
         self._block = _Block()
         self._index = _Block()
 
-    def add(self, key: bytes, value: bytes) -> None:
+    def add(self, key: bytes, value: bytes | memoryview) -> None:
         self.first = self.first or key
         self.last = key
         self._block.add(key, value)
@@ -129,10 +129,10 @@ class _Block:
 
     def __init__(self) -> None:
         self.size = 0
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._starts: list[int] = []
 
-    def add(self, key: bytes, value: bytes) -> None:
+    def add(self, key: bytes, value: bytes | memoryview) -> None:
         self._starts.append(self.size)
         head = b"\0" + number_bytes(len(key)) + number_bytes(len(value)) + key
         self._parts += [head, value]

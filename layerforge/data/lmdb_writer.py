@@ -27,12 +27,12 @@ class LmdbWriter:
         self.folder = Path(folder)
         self._map = first_map
         self._environment: Any = lmdb.open(os.fspath(folder), map_size=first_map, sync=False, metasync=False)
-        self._batch: list[tuple[bytes, bytes]] = []
+        self._batch: list[tuple[bytes, bytes | memoryview]] = []
         self._bytes = 0
         self._unflushed = 0
         self._flusher = Flusher()
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
         self._batch.append((key, value))
         self._bytes += len(value)
         if self._bytes >= BATCH or len(self._batch) >= AT_ONCE:

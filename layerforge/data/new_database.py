@@ -20,7 +20,9 @@ WRITERS: dict[str, Callable[[Path], Any]] = {"lmdb": LmdbWriter, "leveldb": Leve
 
 
 @contextlib.contextmanager
-def new_database(path: str | os.PathLike[str], backend: str = "lmdb") -> Iterator[Callable[[bytes, bytes], None]]:
+def new_database(
+    path: str | os.PathLike[str], backend: str = "lmdb"
+) -> Iterator[Callable[[bytes, bytes | memoryview], None]]:
     """A function that puts a key and a value, in the order of the keys, into a database made beside ``path``.
 
     At the end of the ``with`` block it is on the disk and takes its name; after an error or an interrupt nothing is

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-from layerforge.cli import convert_imageset
 from layerforge.data import open_source
 from layerforge.data.decode import decode
 
@@ -254,9 +253,3 @@ def test_opencv_gets_its_threads_back(images):
     before = cv2.getNumThreads()
     convert(images)
     assert cv2.getNumThreads() == before
-
-
-def test_planes():
-    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    assert convert_imageset.planes(pixels) == pixels.transpose(2, 0, 1).tobytes()
-    assert convert_imageset.planes(pixels[:, :, :1].copy()) == pixels[:, :, 0].tobytes()

@@ -415,6 +415,31 @@ def test_cublas_that_is_not_installed(fake, monkeypatch):
     )
 
 
+def test_cudnn(fake, monkeypatch, tmp_path):
+    cupy = fake()
+    gpu = device.get("gpu")
+    ran, times = [], iter([3.0, 1.0, 2.0])
+    cupy.cuda.get_elapsed_time = lambda begin, end: next(times)
+
+    class Plans:
+        def __init__(self, module, stream, title, allocate, time, kept):
+            assert (module, stream, title, kept) == ("the package", 77, "Fake GPU", tmp_path / "cudnn.json")
+            assert allocate(100).nbytes == 100
+            assert time(lambda: ran.append("run")) == 1e-3
+
+        def run(self, way, geometry, mode, **pointers):
+            ran.append((way, geometry, mode, pointers))
+            return True
+
+    monkeypatch.setattr(cuda.cudnn, "module", lambda: "the package")
+    monkeypatch.setattr(cuda.cudnn, "Cudnn", Plans)
+    monkeypatch.setattr(cuda, "load", lambda name: emulated.HostBlas())
+    monkeypatch.setattr(cuda, "WORKSPACE", 1 << 10)
+    with gpu.math("tf32"):
+        assert gpu.convolve("data", "geometry", x=1)
+    assert ran == ["run"] * 4 + [("data", "geometry", "tf32", {"x": 1})]
+
+
 def test_products(fake, monkeypatch):
     fake()
     monkeypatch.setattr(cuda, "load", lambda name: emulated.HostBlas())

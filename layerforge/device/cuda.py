@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import files
 from ..errors import DeviceError, SnapshotError
-from . import nvrtc
+from . import cudnn, nvrtc
 from .base import Device, Number, check_gemm, homes, refuse_while_recording
 from .cublas import WORKSPACE, Cublas
 from .libraries import load
@@ -278,6 +278,36 @@ class Cuda(Device):
     def gemm_batch(self, *arguments: Any) -> None:
         self.cublas.on(self.stream.ptr)
         self.cublas.gemm_batch(*arguments)
+
+    # Convolutions.
+
+    @functools.cached_property
+    def cudnn(self) -> cudnn.Cudnn:
+        """cuDNN on this GPU; `layerforge.device.cudnn.available` says whether there is one."""
+        self.use()
+        return cudnn.Cudnn(
+            cudnn.module(), self.stream.ptr, self.title, lambda size: self.empty(size, np.uint8), self._seconds,
+            cache_folder().parent / "cudnn.json",
+        )  # fmt: skip
+
+    def convolve(self, way: str, geometry: Any, **pointers: int) -> bool:
+        """Lets cuDNN compute a convolution on arrays at these addresses; False where it has no plan for it."""
+        self.use()
+        return self.cudnn.run(way, geometry, self.cublas.mode, **pointers)
+
+    def _seconds(self, run: Callable[[], None]) -> float:
+        """How long it takes, the best of some."""
+        self._refuse("timing")
+        begin, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+        run()  # warms up
+        found = []
+        for _ in range(3):
+            begin.record(self.stream)
+            run()
+            end.record(self.stream)
+            end.synchronize()
+            found.append(self.cupy.cuda.get_elapsed_time(begin, end) / 1e3)
+        return min(found)
 
     # Kernels.
 

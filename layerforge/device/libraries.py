@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: The major versions that a library may have, the newest first.
-VERSIONS = {"nvrtc": (13, 12), "cublas": (13, 12), "cublasLt": (13, 12)}
+VERSIONS = {"nvrtc": (13, 12), "cublas": (13, 12), "cublasLt": (13, 12), "cudnn": (9,)}
 
 
 def in_wheels(name: str) -> Iterator[Path]:

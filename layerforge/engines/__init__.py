@@ -24,17 +24,28 @@ import numpy as np
 
 from ..errors import DefinitionError, did_you_mean
 from .columns import Columns
+from .cudnn import CuDnn
 from .geometry import Geometry, output_shape
 from .im2col import Im2col
 from .onednn import OneDnn
 from .products import OneDnnProducts, Products
 
-__all__ = ["Geometry", "Im2col", "OneDnn", "OneDnnProducts", "Products", "convolution", "output_shape", "products"]
+__all__ = [
+    "CuDnn",
+    "Geometry",
+    "Im2col",
+    "OneDnn",
+    "OneDnnProducts",
+    "Products",
+    "convolution",
+    "output_shape",
+    "products",
+]
 
 #: The engines of each device, the best first. The last one supports everything.
 ENGINES: dict[str, tuple[Any, ...]] = {
     "cpu": (OneDnn(), Im2col()),
-    "gpu": (Columns(4 << 20),),  # 16 MiB of float32
+    "gpu": (CuDnn(Columns(4 << 20)), Columns(4 << 20)),  # 16 MiB of float32
     "emulated": (Columns(1 << 12),),
 }
 

@@ -1,0 +1,245 @@
+"""cuDNN's convolutions, through NVIDIA's package ``cudnn`` (nvidia-cudnn-frontend), which builds graphs of operations.
+
+For each convolution cuDNN offers plans. The first time all that keep the rules of the math mode are timed, and the
+quickest is kept, here and on the disk; a plan that may give other bits in the next run is never taken.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import files
+from ..errors import DeviceError, SnapshotError
+from .libraries import load as load_library
+
+if TYPE_CHECKING:
+    from ..engines.geometry import Geometry
+
+log = logging.getLogger("layerforge.device")
+
+WORKSPACE = 512 << 20  # bytes that a plan may want at most
+
+#: Notes of plans that are not taken: none whose result depends on the order of threads; for float32 as it is, none
+#: that rounds on the way.
+REFUSED = {
+    "float32": ("NONDETERMINISTIC", "TENSOR_CORE", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION"),
+    "tf32": ("NONDETERMINISTIC", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION"),
+}
+
+#: A plan that adds the bias itself is taken unless it takes so much longer than one that does not.
+FUSED = 1.2
+
+INSTALL = "install it with `pip install 'layerforge[cudnn]'`"
+
+
+@functools.cache
+def module() -> Any:
+    """The package. DeviceError where it, cuDNN or cuBLAS' second library is missing: cuDNN would end the process."""
+    if importlib.util.find_spec("cudnn") is None:
+        raise DeviceError(f"the package cudnn is missing; {INSTALL}")
+    try:
+        load_library("cublasLt")
+    except OSError as error:
+        raise DeviceError(f"cuDNN needs cuBLAS ({error}); install it with `pip install nvidia-cublas`") from None
+    try:
+        load_library("cudnn")
+        return importlib.import_module("cudnn")
+    except (OSError, ImportError) as error:
+        raise DeviceError(f"cuDNN cannot be loaded ({error}); {INSTALL}") from None
+
+
+@functools.cache
+def available() -> bool:
+    """Whether cuDNN is there; if it is not, this is logged once."""
+    try:
+        module()
+        return True
+    except DeviceError as error:
+        log.info("Convolutions do without cuDNN: %s", error)
+        return False
+
+
+class Operation:
+    """One convolution as a graph of cuDNN's, and the plans that may compute it.
+
+    ``way`` is "forward", "biased" (forward, plus a bias), "data" or "weights". ``where`` is a handle, or what stands
+    for a GPU that is not there.
+    """
+
+    def __init__(self, cudnn: Any, way: str, g: Geometry, mode: str, **where: Any):
+        kind = cudnn.data_type.FLOAT
+        self.way = way
+        self.graph = graph = cudnn.pygraph(
+            io_data_type=kind, intermediate_data_type=kind, compute_data_type=kind, **where
+        )
+        shapes = {"x": g.input_shape, "w": g.weight_shape, "y": g.output_shape}
+        shapes["b"] = (1, g.num_output, *(1,) * len(g.output))
+        read = {"forward": "xw", "biased": "xwb", "data": "yw", "weights": "xy"}[way]
+        written = {"data": "x", "weights": "w"}.get(way, "y")
+        self.tensors = {
+            name: graph.tensor(name=name, dim=list(shapes[name]), stride=strides(shapes[name]), data_type=kind)
+            for name in read
+        }
+        given = self.tensors
+        options = {"padding": list(g.pad), "stride": list(g.stride), "dilation": list(g.dilation)}
+        if way == "data":
+            result = graph.conv_dgrad(loss=given["y"], filter=given["w"], **options)
+        elif way == "weights":
+            result = graph.conv_wgrad(image=given["x"], loss=given["y"], **options)
+        else:
+            result = graph.conv_fprop(image=given["x"], weight=given["w"], **options)
+            if way == "biased":
+                result = graph.bias(result, given["b"])
+        result.set_output(True).set_data_type(kind)
+        result.set_dim(list(shapes[written])).set_stride(strides(shapes[written]))
+        self.tensors["out"] = result
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+        graph.deselect_numeric_notes([getattr(cudnn.numerical_note, note) for note in REFUSED[mode]])
+        graph.deselect_workspace_greater_than(WORKSPACE)
+
+    def plans(self) -> list[int]:
+        """The numbers of the plans that can be built."""
+        return [i for i in range(self.graph.get_execution_plan_count()) if self.build(i)]
+
+    def build(self, index: int) -> bool:
+        """Builds a plan; whether that is possible, and allowed."""
+        try:
+            self.graph.build_plan_at_index(index)
+            return True
+        except Exception:  # of the package: it has classes of its own for what is not supported
+            return False
+
+
+def strides(shape: Sequence[int]) -> list[int]:
+    """Of an array in C order, in elements."""
+    return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+
+
+class Plan:
+    """The plan that was chosen for a convolution."""
+
+    def __init__(self, operation: Operation, index: int, seconds: float = math.inf):
+        self.operation = operation
+        self.index = index
+        self.seconds = seconds  # that it takes
+        self.workspace = int(operation.graph.get_workspace_size_plan_at_index(index))
+
+    @property
+    def name(self) -> str:
+        return str(self.operation.graph.get_plan_name_at_index(self.index))
+
+
+class Cudnn:
+    """cuDNN on a device.
+
+    ``stream``: its address; ``title``: what the GPU is; ``allocate(bytes)`` gives memory; ``time(run)`` seconds that a
+    launch takes there; ``kept``: the file that remembers choices.
+    """
+
+    def __init__(
+        self,
+        cudnn: Any,
+        stream: int,
+        title: str,
+        allocate: Callable[[int], Any],
+        time: Callable[[Callable[[], None]], float],
+        kept: Path,
+    ):
+        self.cudnn = cudnn
+        self.handle = cudnn.create_handle()
+        cudnn.set_stream(handle=self.handle, stream=stream)
+        self._where = f"cuDNN {cudnn.backend_version()}, {title}"
+        self._allocate = allocate
+        self._time = time
+        self._kept = kept
+        self._plans: dict[Any, Plan | None] = {}
+        self._workspaces: list[Any] = []  # all that there were: records may use old ones
+
+    def run(self, way: str, g: Geometry, mode: str, **pointers: int) -> bool:
+        """Computes it on arrays at these addresses, ``out`` among them; False where cuDNN has no plan for it."""
+        plan = self.plan(way, g, mode, pointers)
+        if plan is None:
+            return False
+        self._execute(plan, pointers)
+        return True
+
+    def plan(self, way: str, g: Geometry, mode: str, pointers: dict[str, int]) -> Plan | None:
+        """The plan for it; None where there is none, or none that is worth it."""
+        key = (way, g, mode)
+        if key not in self._plans:
+            found = self._choose(way, g, mode, pointers)
+            if way == "biased" and found is not None:
+                plain = self.plan("forward", g, mode, pointers)
+                if plain is not None and found.seconds > FUSED * plain.seconds:
+                    found = None
+            self._plans[key] = found
+        return self._plans[key]
+
+    def _execute(self, plan: Plan, pointers: dict[str, int]) -> None:
+        tensors = plan.operation.tensors
+        addresses = {tensors[name]: pointers[name] for name in tensors}
+        plan.operation.graph.execute_plan_at_index(
+            addresses, self._workspace(plan.workspace), plan.index, handle=self.handle
+        )
+
+    def _workspace(self, size: int) -> int:
+        if not self._workspaces or self._workspaces[-1].nbytes < size:
+            self._workspaces.append(self._allocate(max(size, 1)))
+        return int(self._workspaces[-1].data.ptr)
+
+    def _choose(self, way: str, g: Geometry, mode: str, pointers: dict[str, int]) -> Plan | None:
+        try:
+            operation = Operation(self.cudnn, way, g, mode, handle=self.handle)
+        except Exception as error:  # of the package
+            log.info("cuDNN does not compute %s of %s: %s", way, g, error)
+            return None
+        where, name = self._where, f"{way}, {mode}, {g}"
+        remembered = self._read().get(where, {}).get(name)
+        if remembered is not None and operation.build(remembered["index"]):
+            plan = Plan(operation, remembered["index"], remembered["seconds"])
+            if plan.name == remembered["plan"]:
+                return plan
+        best: Plan | None = None
+        for index in operation.plans():
+            plan = Plan(operation, index)
+
+            def once(plan: Plan = plan) -> None:
+                self._execute(plan, pointers)
+
+            try:
+                plan.seconds = self._time(once)
+            except RuntimeError as error:
+                log.info("cuDNN: plan %s fails: %s", plan.name, error)
+                continue
+            if best is None or plan.seconds < best.seconds:
+                best = plan
+        if best is not None:
+            self._remember(where, name, {"index": best.index, "plan": best.name, "seconds": best.seconds})
+        return best
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._kept.read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def _remember(self, where: str, name: str, choice: dict[str, Any]) -> None:
+        all_ = self._read()
+        all_.setdefault(where, {})[name] = choice
+        try:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            with files.atomic(self._kept) as target:
+                target.write(json.dumps(all_, indent=1, sort_keys=True).encode())
+        except (OSError, SnapshotError):
+            pass  # it is timed again next time

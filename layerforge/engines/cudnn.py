@@ -1,0 +1,74 @@
+"""cuDNN: the engine of a GPU where the package is there. What it has no plan for is computed by columns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import device as devices
+from ..device import cudnn
+from ..kernels import Kernels
+from .columns import Columns
+from .geometry import Geometry, output_shape
+
+B = Kernels("broadcast.h")
+R = Kernels("reduce.h")
+
+
+class CuDnn:
+    """Convolution by cuDNN, in float32 and plain order (N, C, H, W)."""
+
+    name = "CUDNN"
+
+    def __init__(self, columns: Columns):
+        self.columns = columns
+
+    def supports(self, geometry: Geometry, dtype: Any) -> bool:
+        """Images and volumes in float32, if cuDNN is there."""
+        g = geometry
+        whole = g.output == output_shape(g.spatial, g.kernel, g.stride, g.pad, g.dilation)
+        return len(g.spatial) in (2, 3) and whole and dtype == np.float32 and cudnn.available()
+
+    def scratch(self, g: Geometry) -> int:
+        """Elements of scratch: the gradient of the weights before it is added, the sums of planes; those of columns."""
+        return max(self.columns.scratch(g), math.prod(g.weight_shape), g.batch * g.num_output)
+
+    def forward(self, x: Any, w: Any, b: Any, y: Any, g: Geometry, scratch: Any) -> None:
+        """y = w * x + b; ``b`` may be None."""
+        if not g.batch:
+            return
+        given = {"x": x, "w": w, "out": y}
+        if b is not None and run(x, "biased", g, b=b, **given):
+            return
+        if not run(x, "forward", g, **given):
+            self.columns.forward(x, w, b, y, g, scratch)
+        elif b is not None:
+            B.shift(y, b, y, g.num_output, math.prod(g.output))
+
+    def backward_data(self, dy: Any, w: Any, dx: Any, g: Geometry, scratch: Any) -> None:
+        """dx = the gradient of the input, overwritten."""
+        if g.batch and not run(dy, "data", g, y=dy, w=w, out=dx):
+            self.columns.backward_data(dy, w, dx, g, scratch)
+
+    def backward_weights(self, x: Any, dy: Any, dw: Any, db: Any, g: Geometry, scratch: Any) -> None:
+        """dw += the gradient of the weights, db += that of the bias; ``db`` may be None."""
+        if not g.batch:
+            return
+        sums = scratch[: math.prod(g.weight_shape)]
+        if not run(x, "weights", g, x=x, y=dy, out=sums):
+            self.columns.backward_weights(x, dy, dw, db, g, scratch)
+            return
+        R.axpy(sums, dw, 1)
+        if db is not None:
+            planes = scratch[: g.batch * g.num_output]
+            B.sum_rows(dy, planes, math.prod(g.output), 1)
+            B.sum_columns(planes, db, g.batch, g.num_output, True)
+
+
+def run(array: Any, way: str, g: Geometry, **arrays: Any) -> bool:
+    """Lets cuDNN compute on the device of that array; False where it has no plan."""
+    device: Any = devices.of(array)
+    pointers = {name: int(each.data.ptr) for name, each in arrays.items()}
+    return device.convolve(way, g, **pointers)

@@ -1,0 +1,349 @@
+"""The engine of cuDNN with a cuDNN that is none: what it is asked for, and which plan is taken."""
+
+import ctypes
+import importlib.util
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from layerforge import device, engines
+from layerforge.device import cudnn, emulated, libraries
+from layerforge.engines import CuDnn, Geometry
+from layerforge.engines.columns import Columns
+from layerforge.errors import DeviceError
+from layerforge.testing import check_layer
+
+G = Geometry(2, 4, 6, 2, (5, 6), (3, 3), (2, 1), (1, 0), (1, 1), (3, 4))
+
+
+class Tensor:
+    def __init__(self, dim):
+        self.dim = dim
+        self.said = []
+
+    def __getattr__(self, name):
+        def said(*arguments):
+            self.said.append((name, *arguments))
+            return self
+
+        return said
+
+
+def array(address, shape):
+    count = int(np.prod(shape))
+    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (count,)).reshape(shape)
+
+
+class Graph:
+    """Computes with the CPU's engine, whatever the plan."""
+
+    def __init__(self, library, **options):
+        self.library, self.options, self.operations = library, options, []
+        self.refused = []
+        library.graphs.append(self)
+
+    def tensor(self, name, dim, stride, data_type):
+        assert stride == [int(np.prod(dim[i + 1 :])) for i in range(len(dim))] and data_type == "float"
+        return Tensor(dim)
+
+    def add(self, name, **given):
+        if name in self.library.unsupported:
+            raise RuntimeError(f"{name} is not supported")
+        self.operations.append((name, given))
+        return Tensor(None)
+
+    def conv_fprop(self, image, weight, **options):
+        return self.add("conv_fprop", x=image, w=weight, **options)
+
+    def conv_dgrad(self, loss, filter, **options):
+        return self.add("conv_dgrad", y=loss, w=filter, **options)
+
+    def conv_wgrad(self, image, loss, **options):
+        return self.add("conv_wgrad", x=image, y=loss, **options)
+
+    def bias(self, given, b):
+        return self.add("bias", b=b)
+
+    def validate(self):
+        pass
+
+    build_operation_graph = validate
+
+    def create_execution_plans(self, modes):
+        assert modes == ["A", "FALLBACK"]
+
+    def deselect_numeric_notes(self, notes):
+        self.refused = notes
+
+    def deselect_workspace_greater_than(self, size):
+        assert size == cudnn.WORKSPACE
+
+    def get_execution_plan_count(self):
+        return len(self.library.plans)
+
+    def build_plan_at_index(self, index):
+        if self.library.plans[index][0] in self.refused:
+            raise RuntimeError("deselected")
+
+    def get_plan_name_at_index(self, index):
+        return f"eng{index}"
+
+    def get_workspace_size_plan_at_index(self, index):
+        return 100 * index
+
+    def execute_plan_at_index(self, addresses, workspace, index, handle):
+        assert handle == 7 and workspace
+        self.library.ran.append((self.operations[-1][0], index))
+        name, given = self.operations[0]
+        (out,) = (tensor for tensor in addresses if tensor.dim is None)
+        shape = {said[0]: said[1] for said in out.said if len(said) > 1}["set_dim"]
+        assert ("set_output", True) in out.said
+        tensors = {key: array(addresses[given[key]], given[key].dim) for key in "xyw" if key in given}
+        result = array(addresses[out], shape)
+        shapes = {key: value.shape for key, value in tensors.items()}
+        shapes[{"conv_fprop": "y", "conv_dgrad": "x", "conv_wgrad": "w"}[name]] = tuple(shape)
+        x, w, y = shapes["x"], shapes["w"], shapes["y"]
+        options = (tuple(given[key]) for key in ("stride", "padding", "dilation"))
+        g = Geometry(x[0], x[1], y[1], x[1] // w[1], x[2:], w[2:], *options, y[2:])
+        engine = engines.Im2col()
+        scratch = np.zeros(engine.scratch(g), np.float32)
+        if name == "conv_fprop":
+            bias = None
+            if len(self.operations) > 1:
+                b = self.operations[1][1]["b"]
+                assert b.dim == (1, y[1], 1, 1) or b.dim == [1, y[1], 1, 1]
+                bias = array(addresses[b], (y[1],))
+            engine.forward(tensors["x"], tensors["w"], bias, result, g, scratch)
+        elif name == "conv_dgrad":
+            engine.backward_data(tensors["y"], tensors["w"], result, g, scratch)
+        else:
+            result[...] = 0
+            engine.backward_weights(tensors["x"], tensors["y"], result, None, g, scratch)
+
+
+class Library:
+    """Plans as (note, seconds)."""
+
+    data_type = SimpleNamespace(FLOAT="float")
+    heur_mode = SimpleNamespace(A="A", FALLBACK="FALLBACK")
+
+    def __init__(self, plans=(("", 3.0), ("TENSOR_CORE", 0.5), ("", 2.0), ("NONDETERMINISTIC", 0.1), ("", 4.0))):
+        self.plans, self.unsupported = plans, ()
+        self.graphs, self.ran = [], []
+
+        class Notes:
+            def __getattr__(self, name):
+                return name
+
+        self.numerical_note = Notes()
+
+    def pygraph(self, **options):
+        return Graph(self, **options)
+
+    def create_handle(self):
+        return 7
+
+    def set_stream(self, handle, stream):
+        assert (handle, stream) == (7, 99)
+
+    def backend_version(self):
+        return 92800
+
+    def time(self, run):
+        run()
+        name, index = self.ran[-1]
+        return self.plans[index][1] * (10 if name in self.slow else 1)
+
+    slow = ()
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Puts a library in the place of cuDNN on the emulated device, and gives what uses it."""
+
+    def make(library):
+        there = device.get("emulated")
+        kept = tmp_path / "cache" / "cudnn.json"
+        found = cudnn.Cudnn(library, 99, "a GPU", lambda n: there.zeros(n, np.uint8), library.time, kept)
+
+        def convolve(self, way, g, **pointers):
+            if emulated.stream.kept is None:
+                return found.run(way, g, self.cublas.mode, **pointers)
+            plan = found.plan(way, g, self.cublas.mode, pointers)
+            if plan is not None:
+                emulated.stream.do(lambda: found._execute(plan, pointers))
+            return plan is not None
+
+        monkeypatch.setattr(emulated.Emulated, "convolve", convolve, raising=False)
+        monkeypatch.setattr(cudnn, "available", lambda: True)
+        columns = Columns(1 << 12)
+        monkeypatch.setitem(engines.ENGINES, "emulated", (CuDnn(columns), columns))
+        engines.convolution.cache_clear()
+        return found
+
+    yield make
+    engines.convolution.cache_clear()
+
+
+def addresses(g):
+    there = device.get("emulated")
+    shapes = {"x": g.input_shape, "w": g.weight_shape, "b": (g.num_output,), "out": g.output_shape}
+    arrays = {name: there.zeros(shape) for name, shape in shapes.items()}
+    return arrays, {name: each.data.ptr for name, each in arrays.items()}
+
+
+CASES = [
+    "num_output: 6 kernel_size: 3 weight_filler { type: 'xavier' }",
+    "num_output: 6 kernel_size: 3 stride: 2 pad: 1 group: 2 bias_term: false",
+    "num_output: 4 kernel_h: 2 kernel_w: 3 dilation: 2 pad: 3",
+]
+
+
+@pytest.mark.parametrize("options", CASES)
+@pytest.mark.parametrize("unsupported", [(), ("bias",), ("conv_fprop",), ("conv_dgrad", "conv_wgrad")])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_layers(made, options, unsupported, kind):
+    """All that a layer must be, with cuDNN or, where it does not compute something, without."""
+    library = Library()
+    library.unsupported = unsupported
+    made(library)
+    check_layer(f'type: "{kind}" convolution_param {{ {options} }}', [(2, 4, 9, 8)])
+    assert library.ran
+
+
+def test_the_quickest_plan_that_keeps_the_rules(made, tmp_path):
+    library = Library()
+    found = made(library)
+    arrays, pointers = addresses(G)
+    assert found.run("forward", G, "float32", **pointers)
+    assert library.ran == [("conv_fprop", index) for index in (0, 2, 4, 2)]
+    assert library.graphs[0].options == {
+        "io_data_type": "float", "intermediate_data_type": "float", "compute_data_type": "float", "handle": 7
+    }  # fmt: skip
+    assert found.run("forward", G, "float32", **pointers)
+    assert library.ran[4:] == [("conv_fprop", 2)]
+    assert found.run("forward", G, "tf32", **pointers)
+    assert library.ran[-1] == ("conv_fprop", 1)
+    kept = json.loads((tmp_path / "cache" / "cudnn.json").read_text())
+    assert list(kept) == ["cuDNN 92800, a GPU"]
+    assert [(each["plan"], each["seconds"]) for each in kept["cuDNN 92800, a GPU"].values()] == [
+        ("eng2", 2.0), ("eng1", 0.5)
+    ]  # fmt: skip
+    del arrays
+
+
+def test_a_choice_is_remembered(made, tmp_path):
+    arrays, pointers = addresses(G)
+    made(Library()).run("forward", G, "float32", **pointers)
+    again = Library()
+    assert made(again).run("forward", G, "float32", **pointers)
+    assert again.ran == [("conv_fprop", 2)]
+    for damage in ("{", "[]", '{"cuDNN 92800, a GPU": {}}'):
+        (tmp_path / "cache" / "cudnn.json").write_text(damage)
+        again = Library()
+        assert made(again).run("forward", G, "float32", **pointers)
+        assert len(again.ran) == 4
+    other = Library(plans=[("", 1.0), ("", 5.0), ("TENSOR_CORE", 1.0)])  # another version offers others
+    assert made(other).run("forward", G, "float32", **pointers)
+    assert other.ran == [("conv_fprop", index) for index in (0, 1, 0)]
+    del arrays
+
+
+def test_a_plan_with_a_bias_that_is_too_slow(made):
+    library = Library()
+    library.slow = ("bias",)
+    found = made(library)
+    arrays, pointers = addresses(G)
+    assert not found.run("biased", G, "float32", **pointers)
+    assert found.run("forward", G, "float32", **pointers)
+    library.slow = ()
+    assert made(Library()).run("biased", Geometry(**{**G.__dict__, "batch": 1}), "float32", **pointers)
+    del arrays
+
+
+def test_plans_that_fail(made, caplog):
+    caplog.set_level("INFO")
+    library = Library(plans=[("", 1.0), ("", 2.0)])
+    found = made(library)
+    time = library.time
+
+    def fail(run):
+        if not library.ran or library.ran[-1][1] == 1:
+            run()
+            raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+        return time(run)
+
+    found._time = fail
+    arrays, pointers = addresses(G)
+    assert found.run("forward", G, "float32", **pointers)
+    assert library.ran[-1] == ("conv_fprop", 1)
+    assert "cuDNN: plan eng0 fails: CUDNN_STATUS_EXECUTION_FAILED" in caplog.messages
+    del arrays
+
+
+def test_old_workspaces_stay(made):
+    """A record may use them."""
+    library = Library(plans=[("", 3.0), ("", 2.0), ("", 1.0)])
+    found = made(library)
+    arrays, pointers = addresses(G)
+    found.run("forward", G, "float32", **pointers)
+    assert [each.nbytes for each in found._workspaces] == [1, 100, 200]
+    del arrays
+
+
+def test_what_it_does_not_take(made):
+    made(Library())
+    engine = engines.convolution("emulated", "CUDNN", G, np.float32)
+    assert engine.name == "CUDNN"
+    assert engines.convolution("emulated", "CAFFE", G, np.float32).name == "CAFFE"
+    assert engines.convolution("emulated", "CUDNN", G, np.float64).name == "CAFFE"
+    line = Geometry(2, 4, 6, 2, (5,), (3,), (1,), (0,), (1,), (3,))
+    assert engines.convolution("emulated", "DEFAULT", line, np.float32).name == "CAFFE"
+
+
+@pytest.fixture
+def fresh():
+    cudnn.module.cache_clear()
+    cudnn.available.cache_clear()
+    yield
+    cudnn.module.cache_clear()
+    cudnn.available.cache_clear()
+
+
+def refusal():
+    with pytest.raises(DeviceError) as caught:
+        cudnn.module()
+    return str(caught.value)
+
+
+def test_no_package(fresh, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = "the package cudnn is missing; install it with `pip install 'layerforge[cudnn]'`"
+    assert refusal() == message
+    assert not cudnn.available() and not cudnn.available()
+    assert caplog.messages == [f"Convolutions do without cuDNN: {message}"]
+
+
+@pytest.mark.parametrize("missing, message", [
+    ("cublasLt", "cuDNN needs cuBLAS (there is no libcublasLt.so.13 or libcublasLt.so.12 in NVIDIA's wheels or where"
+     " the system looks); install it with `pip install nvidia-cublas`"),
+    ("cudnn", "cuDNN cannot be loaded (there is no libcudnn.so.9 in NVIDIA's wheels or where the system looks);"
+     " install it with `pip install 'layerforge[cudnn]'`"),
+])  # fmt: skip
+def test_a_library_that_is_missing(fresh, monkeypatch, missing, message):
+    """It is looked for before cuDNN is: that would end the process."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True if name == "cudnn" else find(name))
+    monkeypatch.setattr(libraries, "in_wheels", lambda name: [])
+    real = ctypes.CDLL
+
+    def open_(file, *arguments):
+        if missing in file:
+            raise OSError(file)
+        return object() if "cublasLt" in file else real(file, *arguments)
+
+    monkeypatch.setattr(libraries.ctypes, "CDLL", open_)
+    assert refusal() == message

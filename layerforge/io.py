@@ -36,9 +36,9 @@ def _shaped(array: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
     return array.reshape(shape)
 
 
-def array_to_blobproto(array: Any, diff: Any = None) -> Any:
+def array_to_blobproto(arr: Any, diff: Any = None) -> Any:
     """A BlobProto with the values and the shape of an array."""
-    array = np.asarray(array)
+    array = np.asarray(arr)
     blob = schema.message("BlobProto")()
     blob.shape.dim.extend(array.shape)
     blob.data.extend(array.astype(np.float32).ravel().tolist())
@@ -47,9 +47,9 @@ def array_to_blobproto(array: Any, diff: Any = None) -> Any:
     return blob
 
 
-def arraylist_to_blobprotovector_str(arrays: Sequence[Any]) -> bytes:
+def arraylist_to_blobprotovector_str(arraylist: Sequence[Any]) -> bytes:
     """Arrays as the bytes of a BlobProtoVector."""
-    return schema.message("BlobProtoVector")(blobs=[array_to_blobproto(a) for a in arrays]).SerializeToString()
+    return schema.message("BlobProtoVector")(blobs=[array_to_blobproto(a) for a in arraylist]).SerializeToString()
 
 
 def blobprotovector_str_to_arraylist(raw: bytes) -> list[np.ndarray]:
@@ -57,9 +57,9 @@ def blobprotovector_str_to_arraylist(raw: bytes) -> list[np.ndarray]:
     return [blobproto_to_array(blob) for blob in schema.message("BlobProtoVector").FromString(raw).blobs]
 
 
-def array_to_datum(array: Any, label: int | None = None) -> Any:
+def array_to_datum(arr: Any, label: int | None = None) -> Any:
     """A Datum of an array of shape (C, H, W): its bytes if it is uint8, floats otherwise."""
-    array = np.asarray(array)
+    array = np.asarray(arr)
     if array.ndim != 3:
         raise ShapeError(f"a Datum has three axes, channels, height and width; this array has shape {array.shape}")
     datum = schema.message("Datum")()

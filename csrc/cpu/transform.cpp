@@ -1,7 +1,10 @@
 // Rows at a time, and first of all apart: bytes of one channel, side by side, become numbers in wide strips.
 // One thread: the loader's threads call this, each with an image of its own.
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
+#include "avx512.h"
 #include "cpu.h"
 
 namespace {
@@ -22,6 +25,14 @@ CLONES void take_three_apart(const uint8_t* __restrict row, uint8_t* __restrict 
     third[w] = row[3 * w + 2];
   }
 }
+
+CLONES void reverse_bytes(const uint8_t* __restrict x, uint8_t* __restrict y, index_t width) {
+  for (index_t w = 0; w < width; ++w) y[w] = x[width - 1 - w];
+}
+
+#if defined(LAYERFORGE_AVX512)
+#include "transform_avx512.h"
+#endif
 
 template <class T>
 struct Row {
@@ -44,6 +55,15 @@ void transform_image(index_t, const uint8_t* image, T* y, const T* mean_image, c
                      int channels, int height, int width, int image_height, int image_width, int top, int left,
                      bool interleaved, bool mirror) {
   const bool split = interleaved && channels > 1;
+#if defined(LAYERFORGE_AVX512)
+  if constexpr (std::is_same_v<T, float>) {
+    const bool large = size_t(channels) * height * width * sizeof(T) >= wide::kLeast;
+    if (split && large && !mean_image && has_avx512()) {
+      const index_t first = top * index_t(image_width) + left;
+      return wide::transform(image, y, mean_values, scale, channels, height, width, image_width, first, mirror);
+    }
+  }
+#endif
   std::vector<uint8_t> apart(split ? size_t(channels) * width : 0);
   std::vector<T> forwards(mirror ? width : 0);
   for (index_t h = 0; h < height; ++h) {

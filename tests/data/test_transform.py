@@ -97,12 +97,15 @@ def test_records_without_an_image(datum, text):
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("mean", ["none", "channel", "image"])
 @pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize("channels, crop", [(1, (5, 6)), (3, (9, 67)), (3, (20, 101)), (4, (3, 70)), (2, (1, 1))])
+@pytest.mark.parametrize("channels, crop", [
+    (1, (5, 6)), (3, (9, 67)), (3, (20, 101)), (4, (3, 70)), (2, (1, 1)),
+    (3, (119, 97)), (4, (91, 93)), (2, (128, 130)),
+])  # fmt: skip
 def test_kernel(dtype, mirror, mean, interleaved, channels, crop):
     kernels = Kernels("transform.h")
     assert kernels.tuned() == ["transform_image"]
     rng = np.random.default_rng(4)
-    height, width = 20, 101
+    height, width = (20, 101) if crop[0] <= 20 else (crop[0] + 10, crop[1] + 7)  # those go past the caches
     planes = rng.integers(0, 256, (channels, height, width), dtype=np.uint8)
     top, left = (height - crop[0]) // 2, width - crop[1]
     values = rng.standard_normal(channels).astype(dtype) if mean == "channel" else None

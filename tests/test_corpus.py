@@ -19,7 +19,7 @@ import pytest
 
 import layerforge as lf
 from layerforge import schema, upgrade
-from layerforge.errors import LayerForgeError
+from layerforge.errors import DefinitionError, LayerForgeError
 from layerforge.layer import load_layers
 
 FOLDER = os.environ.get("LAYERFORGE_CORPUS")
@@ -30,11 +30,13 @@ CORPUS = Path(FOLDER)
 KINDS = {"net": "NetParameter", "solver": "SolverParameter"}
 PHASES = {"TRAIN": lf.TRAIN, "TEST": lf.TEST}
 with (CORPUS / "index.tsv").open(encoding="utf-8", newline="") as index:
-    ROWS = [row for row in csv.DictReader(index, delimiter="\t") if row["template"] == "-" and row["kind"] in KINDS]
+    ALL = [row for row in csv.DictReader(index, delimiter="\t") if row["kind"] in KINDS]
+ROWS = [row for row in ALL if row["template"] == "-"]
 SHAPES = json.loads((CORPUS / "shapes.json").read_text(encoding="utf-8"))
 runnable = runpy.run_path(str(CORPUS / "corpus_nets.py"))["runnable"]
 
 READ_BY_CAFFE = [row for row in ROWS if row["strict_bvlc"] == "yes" and row["bvlc_types_only"] != "no"]
+TEMPLATES = [row for row in ALL if row["template"] != "-" and row["bvlc_types_only"] == "yes"]
 NETS = [row["file"] for row in ROWS if row["kind"] == "net" and row["bvlc_types_only"] == "yes"]
 
 
@@ -57,6 +59,13 @@ def test_parses_and_upgrades(row):
     assert again.message == today.message
     if row["kind"] == "net":
         assert upgrade.net(again).message == today.message, "what is of today stays as it is"
+
+
+@pytest.mark.parametrize("row", TEMPLATES, ids=lambda row: row["file"])
+def test_templates(row):
+    with pytest.raises(DefinitionError) as caught:
+        schema.read(CORPUS / row["file"], KINDS[row["kind"]])
+    assert all("to be filled in: this file is a template" in line for line in str(caught.value).splitlines())
 
 
 @pytest.mark.parametrize("file", SHAPES)

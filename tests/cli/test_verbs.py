@@ -9,7 +9,7 @@ import pytest
 import layerforge
 from layerforge.cli import _data_rates
 from layerforge.cli.table import memory
-from layerforge.cli.time import report
+from layerforge.cli.time import replay, report
 
 NUMBER = r"[-+.\de]+"
 
@@ -89,6 +89,16 @@ def test_time(lab):
     assert rows[8].startswith("all ")
     assert re.fullmatch(rf"Forward and backward: {NUMBER} ms\.", rows[9])
     assert re.fullmatch(r"[\d,.]+ images/s in batches of 4", rows[10])
+
+
+@pytest.mark.usefixtures("lab")
+def test_time_of_replays():
+    """On a device whose launches are recorded; data layers divide the records."""
+    net = layerforge.Net("net.prototxt", layerforge.TRAIN, seed=1, device="emulated")
+    line, why = replay(net, 3)
+    assert re.fullmatch(rf"Replayed, in 2 records: {NUMBER} ms\.", line)
+    assert why == 'Not recorded: layer "data" (Data): the host takes part in it.'
+    net.close()
 
 
 def test_time_of_a_test_net_with_another_batch(lab):

@@ -5,6 +5,9 @@ import pytest
 
 import layerforge as lf
 from layerforge import schema
+from layerforge.data.lmdb_writer import write_lmdb
+from layerforge.datum import Datum, datum_bytes
+from layerforge.device import cudnn
 from layerforge.errors import DeviceError
 from layerforge.kernels import Kernels
 from layerforge.testing import Bench, assert_close
@@ -122,6 +125,114 @@ def test_the_transformer_s_kernel_gives_the_cpu_s_bits(gpu):
     Kernels("transform.h").transform_image(image, here, None, means, *numbers)
     Kernels("transform.h").transform_image(raw, there, None, mean, *numbers)
     np.testing.assert_array_equal(gpu.to_numpy(there), here)
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 255, 256, 257, 100_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_long_sums(gpu, size, dtype):
+    """By a thread each, or by a team of 256; twice the same bits."""
+    x, found = np.random.default_rng(1).standard_normal((9, size)).astype(dtype), []
+    there = gpu.zeros(x.shape, dtype)
+    gpu.from_numpy(there, x)
+    for _ in range(2):
+        rows, maximum, total = (gpu.zeros(9, dtype) for _ in range(3))
+        Kernels("broadcast.h").sum_rows(there, rows, size, 0.5)
+        Kernels("softmax.h").softmax_statistics(there, maximum, total, size, 1)
+        found.append([gpu.to_numpy(each) for each in (rows, maximum, total)])
+    np.testing.assert_array_equal(*found)
+    rows, maximum, total = found[0]
+    assert_close(rows, 0.5 * x.sum(axis=1, dtype=np.float64), 1e-4)
+    np.testing.assert_array_equal(maximum, x.max(axis=1))
+    assert_close(total, np.exp(x - x.max(axis=1, keepdims=True)).sum(axis=1), 1e-4)
+
+
+def test_a_record_is_replayed(gpu):
+    x, y, slope = gpu.zeros(1000), gpu.zeros(1000), gpu.number(np.float32)
+    gpu.from_numpy(x, np.full(1000, -4.0))
+    run = lambda: Kernels("activation.h").relu_forward(x, y, slope)  # noqa: E731
+    run()
+    replay = gpu.record(run)
+    for value in (0.5, 0.25, 0.125):
+        slope.set(value)
+        replay()
+        np.testing.assert_array_equal(gpu.to_numpy(y), np.full(1000, -4 * value))
+
+
+@pytest.mark.parametrize("what, call", [
+    ("to_numpy", lambda gpu, x: gpu.to_numpy(x)),
+    ("new memory", lambda gpu, x: gpu.zeros(3)),
+    ("new memory", lambda gpu, x: x + 1),
+    ("synchronize", lambda gpu, x: gpu.synchronize()),
+])  # fmt: skip
+def test_what_cannot_be_recorded(gpu, what, call):
+    x = gpu.zeros(10)
+    with pytest.raises(DeviceError) as caught:
+        gpu.record(lambda: call(gpu, x))
+    assert str(caught.value) == f"{what}: not while launches are recorded, because a replay of them does not come here"
+    assert not gpu.to_numpy(x).any()  # it goes on
+    gpu.record(lambda: x.fill(1))()
+    assert gpu.to_numpy(x).all()
+
+
+def test_replayed_as_launched(gpu, tmp_path):
+    """The same bits after 30 iterations, with dropout and a rate that falls."""
+    replayed, launched = (solver(tmp_path, "gpu") for _ in range(2))
+    launched.net.passes.recorded = launched.rule.records = False
+    np.testing.assert_array_equal(losses(replayed, 30), losses(launched, 30))
+    assert replayed.net.passes.forward_recorder.records > 0
+    assert replayed.rule._recorder.records == 1
+    for mine, theirs in zip(replayed.net.owned, launched.net.owned, strict=True):
+        np.testing.assert_array_equal(gpu.to_numpy(mine.data), gpu.to_numpy(theirs.data))
+
+
+def test_images_as_bytes(gpu, tmp_path):
+    """Cropped, mirrored and scaled on the GPU: the CPU's bits, batch after batch, while others are under way."""
+    records = ((b"%05d" % i, datum_bytes(Datum(3, 40, 50, image(i).tobytes(), i))) for i in range(50))
+    write_lmdb(str(tmp_path / "db"), records)
+    text = f"""layer {{ name: "data" type: "Data" top: "data" top: "label"
+      transform_param {{ crop_size: 32 mirror: true scale: 0.017 mean_value: 104 mean_value: 117 mean_value: 123 }}
+      data_param {{ source: "{tmp_path / "db"}" backend: LMDB batch_size: 8 }} }}"""
+    nets = [lf.Net(schema.parse(text, "NetParameter"), lf.TRAIN, device=where, seed=7) for where in ("cpu", "gpu")]
+    for _ in range(20):
+        for net in nets:
+            net.forward()
+        for name in ("data", "label"):
+            np.testing.assert_array_equal(nets[1].blobs[name].data, nets[0].blobs[name].data)
+    for net in nets:
+        net.close()
+
+
+def image(i):
+    return np.random.default_rng(i).integers(0, 256, (3, 40, 50), np.uint8)
+
+
+@pytest.mark.skipif(not cudnn.available(), reason="cuDNN is not installed")
+@pytest.mark.parametrize("mode, tolerance", [("float32", 1e-5), ("tf32", 5e-3)])
+@pytest.mark.parametrize("options", [
+    "num_output: 96 kernel_size: 11 stride: 4",
+    "num_output: 64 kernel_size: 5 pad: 2 group: 2",
+    "num_output: 32 kernel_size: 1 bias_term: false",
+    "num_output: 32 kernel_size: 3 pad: 2 dilation: 2",
+])  # fmt: skip
+def test_cudnn(gpu, mode, tolerance, options):
+    definition = f'type: "Convolution" convolution_param {{ {options} }}'
+    random = np.random.default_rng(1)
+    x = random.standard_normal((8, 32, 43, 43)).astype(np.float32)
+    on_cpu, on_gpu = (Bench(definition, [x.shape], dtype=np.float32, device=where) for where in ("cpu", "gpu"))
+    assert on_gpu.layer.engine.name == "CUDNN"
+    values = {n: random.standard_normal(p.shape).astype(np.float32) for n, p in on_cpu.layer.params.items()}
+    diff = random.standard_normal(on_cpu.top[0].shape).astype(np.float32)
+    with gpu.math(mode):
+        found = [*on_gpu.forward([x], values), *all_of(on_gpu.backward([diff]))]
+        again = [*on_gpu.forward([x], values), *all_of(on_gpu.backward([diff]))]
+    expected = [*on_cpu.forward([x], values), *all_of(on_cpu.backward([diff]))]
+    for mine, same, theirs in zip(found, again, expected, strict=True):
+        assert_close(mine, theirs, tolerance)
+        np.testing.assert_array_equal(mine, same)
+
+
+def all_of(diffs):
+    return [*diffs[0], *diffs[1].values()]
 
 
 def test_lenet_trains_as_on_the_cpu(gpu, tmp_path):

@@ -93,11 +93,14 @@ def test_time(lab):
 
 @pytest.mark.usefixtures("lab")
 def test_time_of_replays():
-    """On a device whose launches are recorded; data layers divide the records."""
+    """On a device whose launches are recorded; what the host fills divides the records."""
     net = layerforge.Net("net.prototxt", layerforge.TRAIN, seed=1, device="emulated")
     line, why = replay(net, 3)
     assert re.fullmatch(rf"Replayed, in 2 records: {NUMBER} ms\.", line)
-    assert why == 'Not recorded: layer "data" (Data): the host takes part in it.'
+    assert why == (
+        'Not recorded: layer "data" (DummyData): from_numpy: not while launches are recorded, because a replay of them'
+        " does not come here."
+    )
     net.close()
 
 

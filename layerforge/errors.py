@@ -55,6 +55,8 @@ class DataError(LayerForgeError):
 class DeviceError(LayerForgeError):
     """No such device, or not enough of its memory."""
 
+    out_of_memory = False  # whether it is the memory that is missing
+
 
 class KernelError(LayerForgeError):
     """A kernel that was not built, or that got an array of the wrong type, size or layout."""

@@ -7,16 +7,17 @@ shape inferred, so that all mistakes are reported before a byte is taken (`build
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from . import batches, debug_info, fillers, graph, layer, schema, upgrade, weights
+from . import batches, debug_info, fillers, fitting, graph, layer, schema, upgrade, weights
 from . import device as devices
 from .arena import Parameters
 from .blob import Blobs, Parameter, Shape, View, shape_of
@@ -121,7 +122,12 @@ class Net:
                     # Steps that no run reaches, so that no layer draws the same numbers.
                     key = (self.seed, node.layer.stream, (1 << 32) - 1 - i)
                     fillers.fill(parameter.data, parameter.filler, key, node.layer.place(f"{parameter.name}_filler"))
-        self._storage = Storage(
+        self._storage = self._new_storage(self.device)
+        with self._explained():
+            self._storage.allocate()
+
+    def _new_storage(self, device: devices.Device) -> Storage:
+        return Storage(
             self.nodes,
             self.views,
             self.arena,
@@ -131,10 +137,33 @@ class Net:
             reuse_diff=self._reuse,
             fuse=self._fuse and not self.debug_info,
             recompute=self._recompute(),
-            device=self.device,
+            device=device,
             dtype=self.dtype,
         )
-        self._storage.allocate()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Adds to what a device says when its memory runs out which batch would fit."""
+        try:
+            yield
+        except DeviceError as error:
+            if not error.out_of_memory:
+                raise
+            raise fitting.explain(self, error) from error
+
+    def plan_memory(self, device: devices.Device, learns: bool) -> dict[str, int]:
+        """What the blobs would take on a device, by purpose. The net lets go of what it has."""
+        self._passes = None
+        storage = self._storage = self._new_storage(device)
+        for node in self.nodes:
+            node.layer.state.clear()
+            node.layer.scratch = None
+        for view in self.views.values():
+            view.data = view.diff = None
+        storage.allocate()
+        if learns:
+            storage.need_diffs()
+        return storage.bytes()
 
     def _recompute(self) -> bool | None:
         """Whether cheap layers compute their tops again for backward; None: not even those that are told to."""
@@ -297,6 +326,8 @@ class Net:
         end = len(self.nodes) - 1
         first = end if first is None else first
         storage = self.storage
+        with self._explained():
+            storage.need_diffs()
         storage.begin_backward(whole=first == end and last == 0)
         if self.device.is_host:
             self._run_backward(first, last)

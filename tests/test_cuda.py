@@ -254,13 +254,16 @@ def test_a_gpu_that_is_too_old(fake):
 
 
 def test_out_of_memory(fake):
-    fake()
+    cupy = fake()
     with pytest.raises(DeviceError) as caught:
         device.get("gpu").zeros((1024, 1024), np.float64)
     assert str(caught.value) == (
         "not enough memory on gpu for 8 MiB: an array (1024, 1024) of float64; 0 of its 1 MiB are free."
         " Lower batch_size"
     )
+    assert caught.value.out_of_memory
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
+    assert device.get("gpu").free_memory() == 1 << 19
 
 
 def test_copies(fake):

@@ -39,6 +39,7 @@ FLOORS = [
         "batches",
         "build",
         "debug_info",
+        "fitting",
         "graph",
         "layers",
         "layout",

@@ -63,6 +63,10 @@ class Device(ABC):
         """An array with any content, aligned and present as that of `zeros`."""
         return self.zeros(shape, dtype)
 
+    def free_memory(self) -> int:
+        """Bytes that could be taken, once what nobody uses is given back; 0 where that is not known."""
+        return 0
+
     @abstractmethod
     def gemm(
         self,

@@ -142,10 +142,16 @@ class Cuda(Device):
             return make(shape, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             free, total = self.cupy.cuda.runtime.memGetInfo()
-            raise DeviceError(
+            failure = DeviceError(
                 f"not enough memory on {self.name} for {math.prod(shape) * dtype.itemsize / 2**20:,.0f} MiB: an array"
                 f" {shape} of {dtype}; {free / 2**20:,.0f} of its {total / 2**20:,.0f} MiB are free. Lower batch_size"
-            ) from error
+            )
+            failure.out_of_memory = True
+            raise failure from error
+
+    def free_memory(self) -> int:
+        self.cupy.get_default_memory_pool().free_all_blocks()
+        return int(self.cupy.cuda.runtime.memGetInfo()[0])
 
     def to_numpy(self, array: Any) -> np.ndarray:
         self._refuse("to_numpy")

@@ -130,8 +130,9 @@ class Group:
     ``learns``: backward follows, with what forward keeps. ``copier``: the Split behind them, the sum of whose gradients
     the node computes as well. ``source``, ``index``: the node further down whose bottom of that index the blob is, and
     whose top's gradient is the blob's: it is read there, and not copied. ``feeder``: the node that makes the blob, and
-    lets it lie where the first keeps it. ``reader``: the group that computes the values of the first's top as it reads
-    them; ``pending``: the groups whose values this one's first computes, by its bottoms.
+    lets it lie where the first keeps it. ``readers``: the nodes that read the blob. ``reader``: the group that computes
+    the values of the first's top as it reads them; ``pending``: the groups whose values this one's first computes, by
+    its bottoms.
     """
 
     first: Node
@@ -142,6 +143,7 @@ class Group:
     source: Node | None = None
     index: int = 0
     feeder: Node | None = None
+    readers: list[Node] = field(default_factory=list)
     reader: Group | None = None
     waited: bool = False
     pending: dict[int, Group] = field(default_factory=dict)
@@ -218,15 +220,15 @@ class Group:
             return
         layer, (view,) = self.first.layer, self.first.top
         values = view.data.copy()
-        if self.waited:
-            layer.compute_pending(view, values)
-        else:
+        known = not self.waited or layer.compute_pending(view, values)
+        if not self.waited:
             layer.restore(self.first.bottom)
         for node in (self.first, *self.others):
             node.layer.repeats = True
             node.forward(node.bottom, node.top)
             node.layer.repeats = False
-        view.data[...] = values
+        if known:
+            view.data[...] = values
 
 
 def nothing(bottom: Any, top: Any) -> None:
@@ -256,7 +258,9 @@ def plan(
         number = node.layer.absorbs(steps, learns) if steps and own else 0
         others = [nodes[j] for j in after[:number]]
         group = Group(node, others, steps[:number], learns)
-        readers = [nodes[j] for j in after[number:] if any(view is node.top[0] for view in nodes[j].bottom)]
+        group.readers = readers = [
+            nodes[j] for j in after[number:] if any(view is node.top[0] for view in nodes[j].bottom)
+        ]
         if learns and own and node.layer.absorbs_copies and len(readers) == 1 and _adds_two(readers[0], node):
             group.copier = readers[0]
         if number or group.copier is not None:
@@ -264,18 +268,30 @@ def plan(
                 _connect(group, readers, [nodes[j] for j in touching[group.blob] if j < i])
             taken.update(after[:number])
             groups.append(group)
-    by_first = {id(group.first): group for group in groups}
-    for group in groups:
-        reader = by_first.get(id(group.source))
-        if (
-            wait
-            and reader is not None
-            and group.first.layer.may_wait(group.steps)
-            and reader.first.layer.takes_pending()
-        ):
-            group.reader, group.feeder = reader, None
-            reader.pending[group.index] = group
+    if wait or repeatable:
+        _let_wait(groups, repeatable)
     return groups
+
+
+def _let_wait(groups: Sequence[Group], repeatable: bool) -> None:
+    """Leaves values to the sum that reads them: those of a BatchNorm where it keeps what is normalised, and where
+    nothing needs to be kept, those of the last convolution."""
+    by_first = {id(group.first): group for group in groups}
+    for group in reversed(groups):
+        places: list[int] = []
+        source = group.source
+        if repeatable and len(group.readers) == 1 and not group.first.layer.in_place:
+            (source,) = group.readers
+            places = [i for i, view in enumerate(source.bottom) if view is group.first.top[0]]
+        reader = by_first.get(id(source))
+        if reader is None or not group.first.layer.may_wait(group.steps) or not reader.first.layer.takes_pending():
+            continue
+        if repeatable:
+            if len(places) != 1 or reader.pending:
+                continue
+            (group.index,) = places
+        group.reader, group.feeder = reader, None
+        reader.pending[group.index] = group
 
 
 def _touching(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:

@@ -176,8 +176,13 @@ class Layer:
         """What it then computes, of a blob of that shape."""
         raise DefinitionError(f"{self.title}: this type always computes its top")
 
-    def compute_pending(self, view: View, values: Any) -> None:
-        """Computes them after all, from what the blob holds."""
+    def compute_pending(self, view: View, values: Any) -> bool:
+        """Computes them after all, from what the blob holds; False where forward must do that."""
+        return False
+
+    def add_pending(self, term: View, y: View, slope: float) -> bool:
+        """Computes y = rectify(term + them), with that slope; False where the reader must do that."""
+        return False
 
     def takes_pending(self) -> bool:
         """Whether this layer computes the values of bottoms that wait for it."""

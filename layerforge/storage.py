@@ -237,18 +237,18 @@ class Storage:
     def part(self, name: str | None = None) -> None:
         """Lets each layer compute what is its own, for good: those that make this blob, or all."""
         parted = [group for group in self.fused if name is None or name in group.seen]
-        self.fused = [group for group in self.fused if group not in parted]
         self.fuse = self.fuse and name is not None
-        self._apart |= {group.blob for group in parted}
         self._part(parted)
 
     def _part(self, groups: Sequence[fusion.Group]) -> None:
+        self.fused = [group for group in self.fused if group not in groups]
+        self._apart |= {group.blob for group in groups}
         for group in groups:
             group.part()
         if groups:
             self._take_state()
         for group in groups:  # where memory was passed on, the pass will be repeated instead
-            if self._passes and group.first.runs_backward and not self.data.shared:
+            if self._passes and (group.first.runs_backward or group.waited) and not self.data.shared:
                 group.make_up()
 
     def _tell_layers(self) -> None:
@@ -298,11 +298,17 @@ class Storage:
             joined = [node for group in self.fused for node in group.nodes()]
             kept = pinned | self.data.kept
             self.pieces = recomputing.plan(self.nodes, roots, kept, self.inputs, joined, self._recompute)
+        # What waits is computed where it is read, from its bottoms and in its scratch.
+        waiting = [(group.first, group.reader.first) for group in self.fused if group.reader is not None]
+        index = {id(node): i for i, node in enumerate(self.nodes)}
+        last = {index[id(node)]: index[id(by)] for node, by in waiting}
         self.data.take(
             set(roots.values()),
             pinned,
-            self._used(self.data, self.nodes),
-            [memory.Interval(size, i, i) for i, size in enumerate(self._scratch_sizes())] if self.data.reuse else [],
+            self._used(self.data, self.nodes, {id(by): node.bottom for node, by in waiting}),
+            [memory.Interval(size, i, last.get(i, i)) for i, size in enumerate(self._scratch_sizes())]
+            if self.data.reuse
+            else [],
             {piece.root: piece.spans(len(self.nodes)) for piece in self.pieces},
         )
         self._began_with["data"] = self._copies(self.data, self.inputs) if self.data.reuse else []
@@ -508,6 +514,8 @@ class Storage:
 
     def want(self, name: str, kind: str) -> None:
         """Gives a blob memory of its own from the coming pass on."""
+        if kind == "data":
+            self.part(name)
         plane = self.data if kind == "data" else self.diff
         plane.keep(plane.roots[name])
         self.pieces = [piece for piece in self.pieces if piece.root in plane.shared or plane is self.diff]
@@ -531,6 +539,8 @@ class Storage:
 
     def _keep_all(self, kind: str) -> None:
         plane = self.data if kind == "data" else self.diff
+        if kind == "data":  # the values of what waits may be asked for, but the pass cannot be repeated any more
+            self._part([group for group in self.fused if group.reader is not None and not group.learns])
         moment, now = self._moment[kind], self._now(kind)
         had_scratch = bool(plane.scratch)
         lost = plane.keep_all()

@@ -52,7 +52,7 @@ dnnl_format_tag_t plain(size_t axes) {
   return tags[axes - 1];
 }
 
-Attributes attributes(bool add, const_dnnl_memory_desc_t affine, bool relu) {
+Attributes attributes(bool add, const_dnnl_memory_desc_t affine, const_dnnl_memory_desc_t term, bool relu) {
   dnnl_primitive_attr_t made;
   check(table.dnnl_primitive_attr_create(&made), "dnnl_primitive_attr_create");
   Attributes attributes(made);
@@ -65,6 +65,7 @@ Attributes attributes(bool add, const_dnnl_memory_desc_t affine, bool relu) {
   if (affine)
     for (dnnl_alg_kind_t kind : {dnnl_binary_mul, dnnl_binary_add})
       check(table.dnnl_post_ops_append_binary(list, kind, affine), "dnnl_post_ops_append_binary");
+  if (term) check(table.dnnl_post_ops_append_binary(list, dnnl_binary_add, term), "dnnl_post_ops_append_binary");
   if (relu) check(table.dnnl_post_ops_append_eltwise(list, dnnl_eltwise_relu, 0, 0), "dnnl_post_ops_append_eltwise");
   check(table.dnnl_primitive_attr_set_post_ops(made, list), "dnnl_primitive_attr_set_post_ops");
   return attributes;

@@ -89,8 +89,10 @@ Layout layout(const std::vector<int64_t>& axes, dnnl_format_tag_t tag);
 dnnl_format_tag_t plain(size_t axes);
 
 // Scratchpads are ours; `add`: results are added to what is there (reorders only); `affine`, where given, is the layout
-// of two arrays: results are multiplied with the first, and the second is added; `relu`: they pass through max(y, 0).
-Attributes attributes(bool add = false, const_dnnl_memory_desc_t affine = nullptr, bool relu = false);
+// of two arrays: results are multiplied with the first, and the second is added; `term`, where given, is the layout of
+// an array that is added then; `relu`: at last they pass through max(y, 0).
+Attributes attributes(bool add = false, const_dnnl_memory_desc_t affine = nullptr,
+                      const_dnnl_memory_desc_t term = nullptr, bool relu = false);
 
 // A primitive: an operation on arrays in given layouts. Its code is made when it first runs.
 class Operation {

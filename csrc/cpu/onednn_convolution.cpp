@@ -56,9 +56,9 @@ struct Kept {
 
 class Convolution {
  public:
-  // affine, relu: what forward does to its result; such a convolution has no gradients.
+  // affine, relu, adds: what forward does to its result, see attributes(); such a convolution has no gradients.
   Convolution(const py::array_t<int64_t, py::array::c_style>& numbers, int x_block, int y_block, bool bias, int threads,
-              bool affine, bool relu)
+              bool affine, bool relu, bool adds)
       : threads(threads), bias(bias), affine(affine) {
     const Geometry g(numbers.data());
     outputs = g.num_output;
@@ -82,7 +82,7 @@ class Convolution {
     check(library().dnnl_convolution_forward_primitive_desc_create(
               &desc, library().engine, dnnl_forward_training, direct, x_in.get(), w_in.get(), b_in, y_in.get(),
               g.stride.data(), gaps.data(), g.pad.data(), g.pad.data(),
-              attributes(false, affine ? each.get() : nullptr, relu).get()),
+              attributes(false, affine ? each.get() : nullptr, adds ? y.get() : nullptr, relu).get()),
           "dnnl_convolution_forward_primitive_desc_create");
     Task& forward = *(tasks[FORWARD] = std::make_unique<Task>(desc));
     forward.reads(DNNL_ARG_SRC, x.get());
@@ -91,7 +91,8 @@ class Convolution {
     forward.writes(DNNL_ARG_DST, y.get());
     if (affine)
       for (int i : {0, 1}) forward.reads(DNNL_ARG_ATTR_MULTIPLE_POST_OP(i) | DNNL_ARG_SRC_1, each.get());
-    if (affine || relu) return;
+    if (adds) forward.reads(DNNL_ARG_ATTR_MULTIPLE_POST_OP(affine ? 2 : 0) | DNNL_ARG_SRC_1, y.get());
+    if (affine || relu || adds) return;
     const const_dnnl_primitive_desc_t hint = forward.operation.desc.get();
 
     check(library().dnnl_convolution_backward_data_primitive_desc_create(
@@ -139,17 +140,20 @@ class Convolution {
   // checked from engines/onednn.py. kept: see kept(); zeros at first. Without affine, factor is multiplied into the
   // weights that are kept.
   void run(int task, const py::array& a, const py::array& b, const py::object& c, const py::object& d,
-           const py::array& scratch, const py::object& factor, const py::object& shift, const py::object& kept) const {
+           const py::array& scratch, const py::object& factor, const py::object& shift, const py::object& kept,
+           const py::object& term) const {
     void *const pa = pointer(a), *const pb = pointer(b), *const pc = pointer(c), *const pd = pointer(d);
-    void *const pf = pointer(factor), *const ps = pointer(shift);
+    void* const pt = pointer(term);
+    void *const pf = affine ? pointer(factor) : pt, *const ps = pointer(shift);
     char *const aligned = boundary(pointer(scratch)), *const head = boundary(pointer(kept));
     const int64_t values = b.size();
+    const float* const folded = static_cast<float*>(pointer(factor));
     py::gil_scoped_release without_gil;
     const WithThreads with(threads);
     void* weights = pb;
     if (head) {
       Kept& old = *reinterpret_cast<Kept*>(head);
-      const float *const w = static_cast<const float*>(pb), *const each = affine ? nullptr : static_cast<float*>(pf);
+      const float *const w = static_cast<const float*>(pb), *const each = affine ? nullptr : folded;
       uint64_t now = fingerprint::of(w, values);
       if (each) now += fingerprint::mixed(fingerprint::of(each, outputs));
       weights = head + sizeof(Kept);
@@ -163,9 +167,9 @@ class Convolution {
     }
     const int ready = head ? 1 : -1;
     if (task == FORWARD && !bias)
-      tasks[task]->run({pa, weights, pd, pf, ps}, aligned, ready);
+      tasks[task]->run({pa, weights, pd, pf, ps, pt}, aligned, ready);
     else
-      tasks[task]->run({pa, weights, pc, pd, pf, ps}, aligned, ready);
+      tasks[task]->run({pa, weights, pc, pd, pf, ps, pt}, aligned, ready);
   }
 
  private:
@@ -215,13 +219,13 @@ void define_onednn(py::module_& m) {
   onednn::define_gemm(m);
   m.def("onednn_block", &onednn::preferred_block, "The channels that oneDNN likes to have side by side.");
   py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
-      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool>(),
+      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool, bool>(),
            py::arg("numbers"), py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("threads"),
-           py::arg("affine"), py::arg("relu"))
+           py::arg("affine"), py::arg("relu"), py::arg("adds"))
       .def_property_readonly("scratch", &onednn::Convolution::scratch)
       .def_property_readonly("implementations", &onednn::Convolution::implementations)
       .def_property_readonly("kept", &onednn::Convolution::kept)
       .def("run", &onednn::Convolution::run, py::arg("task"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("d"),
            py::arg("scratch"), py::arg("factor") = py::none(), py::arg("shift") = py::none(),
-           py::arg("kept") = py::none());
+           py::arg("kept") = py::none(), py::arg("term") = py::none());
 }

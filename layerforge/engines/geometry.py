@@ -47,6 +47,14 @@ class Geometry:
     dilation: Axes
     output: Axes
 
+    def __hash__(self) -> int:
+        return self._hash  # asked for many times in each pass
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        axes = (self.spatial, self.kernel, self.stride, self.pad, self.dilation, self.output)
+        return hash((self.batch, self.channels, self.num_output, self.group, *axes))
+
     @property
     def input_shape(self) -> Axes:
         return (self.batch, self.channels, *self.spatial)

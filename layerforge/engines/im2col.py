@@ -49,6 +49,10 @@ class Im2col:
         """Whether what is behind a convolution is computed with it, as by `layerforge.engines.onednn`: no."""
         return False
 
+    def adds(self, geometry: Geometry) -> bool:
+        """The same for a term: no."""
+        return False
+
     def backward_data(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
     ) -> None:

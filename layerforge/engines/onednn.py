@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,11 @@ class OneDnn:
 
     def follows(self, geometry: Geometry) -> bool:
         """Whether `forward_and_on` computes that geometry."""
-        return self._is_compiled(geometry, True)
+        return _goes_on(geometry, self.block, _csrc.get_threads(), False)
+
+    def adds(self, geometry: Geometry) -> bool:
+        """Whether it also adds a term."""
+        return self.block[1] > 1 and _goes_on(geometry, self.block, _csrc.get_threads(), True)
 
     def forward_and_on(
         self,
@@ -120,18 +125,22 @@ class OneDnn:
         kept: np.ndarray | None = None,
         *,
         rectify: bool,
+        term: np.ndarray | None = None,
     ) -> None:
-        """y = factor * (w * x) + shift for each output channel; with ``rectify``, max(0, that).
+        """y = factor * (w * x) + shift for each output channel, and ``term``; with ``rectify``, max(0, that).
 
         Where weights are ``kept``, they are kept multiplied by the factor.
         """
         self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
-        folded = _made(geometry, self.block, True, _csrc.get_threads(), False, rectify)
+        if term is not None:
+            self._check(geometry, scratch, y=term)
+        on = (rectify, term is not None)
+        folded = _made(geometry, self.block, True, _csrc.get_threads(), False, *on)
         if self._room(folded, kept):
-            folded.run(FORWARD, x, w, shift, y, scratch, factor, kept=kept)
+            folded.run(FORWARD, x, w, shift, y, scratch, factor, kept=kept, term=term)
         else:
-            made = _made(geometry, self.block, False, _csrc.get_threads(), True, rectify)
-            made.run(FORWARD, x, w, None, y, scratch, factor, shift)
+            made = _made(geometry, self.block, False, _csrc.get_threads(), True, *on)
+            made.run(FORWARD, x, w, None, y, scratch, factor, shift, term=term)
 
     @staticmethod
     def _room(made: Any, kept: np.ndarray | None) -> bool:
@@ -168,18 +177,13 @@ class OneDnn:
     def _made(self, geometry: Geometry, bias: bool) -> Any:
         return _made(geometry, self.block, bias, _csrc.get_threads())
 
-    def _is_compiled(self, geometry: Geometry, and_on: bool = False) -> bool:
+    def _is_compiled(self, geometry: Geometry) -> bool:
         """Whether oneDNN has compiled code for it, and not only loops that serve as a reference."""
         try:
-            if and_on:
-                made = _made(geometry, self.block, False, _csrc.get_threads(), True, True)
-                needed = made.implementations if made.scratch <= self.scratch(geometry) else ("",)
-            else:
-                forward, data, weights = self._made(geometry, True).implementations
-                needed = (forward, data, weights) if self._has_data(geometry) else (forward, weights)
+            forward, data, weights = self._made(geometry, True).implementations
         except RuntimeError:
             return False
-        return all(name.startswith(("jit", "brg")) for name in needed)
+        return _are_compiled((forward, data, weights) if self._has_data(geometry) else (forward, weights))
 
     def _check(self, geometry: Geometry, scratch: np.ndarray, **arrays: np.ndarray | None) -> None:
         check_arrays(geometry, self.scratch(geometry), scratch, (np.float32,), **arrays)
@@ -212,6 +216,27 @@ def is_whole(g: Geometry, block: tuple[int, int]) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _made(
-    geometry: Geometry, block: tuple[int, int], bias: bool, threads: int, affine: bool = False, relu: bool = False
+    geometry: Geometry,
+    block: tuple[int, int],
+    bias: bool,
+    threads: int,
+    affine: bool = False,
+    relu: bool = False,
+    adds: bool = False,
 ) -> Any:
-    return _csrc.OnednnConvolution(geometry.numbers, *block, bias, threads, affine, relu)
+    return _csrc.OnednnConvolution(geometry.numbers, *block, bias, threads, affine, relu, adds)
+
+
+@functools.lru_cache(maxsize=4096)
+def _goes_on(geometry: Geometry, block: tuple[int, int], threads: int, adds: bool) -> bool:
+    """Whether there is compiled code for what follows a convolution, that needs no more scratch memory than it has."""
+    scratch = _made(geometry, block, True, threads).scratch
+    try:
+        made = [_made(geometry, block, not affine, threads, affine, True, adds) for affine in (True, False)]
+    except RuntimeError:
+        return False
+    return all(one.scratch <= scratch and _are_compiled(one.implementations) for one in made)
+
+
+def _are_compiled(implementations: Sequence[str]) -> bool:
+    return all(name.startswith(("jit", "brg")) for name in implementations)

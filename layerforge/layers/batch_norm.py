@@ -110,6 +110,7 @@ class BatchNorm(Layer):
     def compute_pending(self, view, values):
         p = self.pending(view.shape)
         K.batch_norm_forward(view.data, p.mean, p.scale, p.weight, p.bias, values, None, 1, *p.layout, view.block)
+        return True
 
     def scratch_size(self, x):
         items, channels, _ = self.layout(x)

@@ -96,24 +96,46 @@ class Convolution(Layer):
             g = self.geometry(x.shape)
             engine = _filters.engine(self, g, (x.block, y.block))
             x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
+            if self.joined.waits:
+                self.waiting = x
+                return
             if self.joined.steps:
-                self.forward_and_on(engine, g, x_data, y_data, y.block)
+                self.forward_and_on(engine, g, x_data, y_data, y.block, self.joined.slope)
                 continue
-            engine.forward(x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch, *self.kept(engine))
+            engine.forward(
+                x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch, *self.kept(engine)
+            )
 
-    def forward_and_on(self, engine, g, x, y, block):
-        """The same, with what follows: y_o = rectify(factor_o * sum of products + shift_o)."""
-        weight, bias, slope = self.params["weight"].data, self.params.get("bias"), self.joined.slope
+    def may_wait(self, steps):
+        return leading(steps[-1:], Rectify) == 0 and self.engine.adds(self.geometry(self.bottom_shapes[0]))
+
+    def add_pending(self, term, y, slope):
+        x, g = self.waiting, self.geometry(self.waiting.shape)
+        engine = _filters.engine(self, g, (x.block, y.block))
+        x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
+        self.forward_and_on(engine, g, x_data, y_data, y.block, slope, term.data.reshape(g.output_shape))
+        return True
+
+    def forward_and_on(self, engine, g, x, y, block, slope, term=None):
+        """The same, with what follows: y_o = rectify(factor_o * sum of products + shift_o + term)."""
+        weight, bias = self.params["weight"].data, self.params.get("bias")
         factor, shift, zero = self.state["factor"], self.state["shift"], self.state["zero"]
         factor[...] = 1
         shift[...] = bias.data if bias else 0
         for step in self.joined.steps:
             step.then(factor, shift)
-        if slope in (0, 1) and engine.follows(g):
-            engine.forward_and_on(x, weight, factor, shift, y, g, self.scratch, *self.kept(engine), rectify=slope == 0)
-            return
-        engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine))
-        K.batch_norm_forward(y, zero, factor, None, shift, y, None, slope, g.num_output, count(g.output), block)
+        given = (x, weight, factor, shift, y, g, self.scratch, *self.kept(engine))
+        if slope in (0, 1) and term is None and engine.follows(g):
+            engine.forward_and_on(*given, rectify=slope == 0)
+        elif slope in (0, 1) and term is not None and engine.adds(g):
+            engine.forward_and_on(*given, rectify=slope == 0, term=term)
+        else:
+            engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine))
+            sizes = (g.num_output, count(g.output), block)
+            if term is None:
+                K.batch_norm_forward(y, zero, factor, None, shift, y, None, slope, *sizes)
+            else:
+                K.normalised_sum(y, zero, factor, None, shift, term, None, None, None, None, y, slope, *sizes)
 
     def backward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")

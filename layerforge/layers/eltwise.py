@@ -78,6 +78,8 @@ class Eltwise(Layer):
 
     def add(self, bottom, y):
         slope, waiting = self.joined.slope, self.joined.pending
+        if any(layer.add_pending(bottom[1 - k], y, slope) for k, layer in waiting.items()):
+            return
         if waiting:
             operands = {k: layer.pending(y.shape) for k, layer in waiting.items()}
             given = []

@@ -185,7 +185,7 @@ def test_leaves_float64_to_im2col():
 def test_is_compiled_code():
     """Never oneDNN's reference loops, which are a thousand times slower."""
     for g in CASES.values():
-        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, 1, False, False)
+        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, 1, False, False, False)
         assert not [name for name in made.implementations if name.startswith("ref")]
 
 
@@ -208,6 +208,23 @@ def test_forward_and_on(name, rectify, threads):
         values = np.maximum(values, 0) if rectify else values
         np.testing.assert_allclose(y, values, rtol=1e-5, atol=1e-5 * np.abs(values).max())
         factor[0] += 1  # is seen
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_adds_a_term(keep, threads):
+    block = engines.block("cpu", np.float32)
+    g, engine, random = geometry(2, 32, 48, (9, 7), 3, pad=1), OneDnn((block, block)), np.random.default_rng(6)
+    assert engine.adds(g) and not OneDnn().adds(g)
+    x, w, term, factor, shift = (
+        random.standard_normal(shape).astype(np.float32)
+        for shape in (g.input_shape, g.weight_shape, g.output_shape, (g.num_output,), (g.num_output,))
+    )
+    y, expected = np.empty((2, *g.output_shape), np.float32)
+    scratch, kept = np.empty(engine.scratch(g), np.float32), np.zeros(engine.kept(g), np.float32)
+    given = (g, scratch, kept) if keep else (g, scratch)
+    engine.forward_and_on(x, w, factor, shift, y, *given, rectify=True, term=term)
+    engine.forward_and_on(x, w, factor, shift, expected, *given, rectify=False)
+    np.testing.assert_allclose(y, np.maximum(expected + term, 0), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("change, message", [

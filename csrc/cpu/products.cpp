@@ -56,6 +56,9 @@ void backward_weights(const Array& x, const Array& dy, Array& dw, Array& scratch
 
 void define_products(py::module_& m) {
 #ifdef LAYERFORGE_AVX512
+  m.def(
+      "allow_avx512", [](bool allowed) { allow_avx512 = allowed; }, py::arg("allowed"),
+      "For tests: whether functions that are written for AVX-512 are used where the processor has it.");
   if (!has_avx512()) return;
   m.def("product_forward", &forward, py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("b"),
         py::arg("y").noconvert(), "y = x w^T + b; no checks.");
@@ -63,6 +66,6 @@ void define_products(py::module_& m) {
         py::arg("dw").noconvert(), py::arg("scratch").noconvert(),
         "dw += dy^T x; scratch: 128 rows of dy at most, of a multiple of 6 values; no checks.");
 #else
-  (void)m;
+  m.def("allow_avx512", [](bool) {}, py::arg("allowed"));
 #endif
 }

@@ -14,7 +14,7 @@ from .schema import Definition, fork_fields
 
 log = logging.getLogger(__name__)
 
-# Read by a layer, by the solver or by `layerforge.upgrade`.
+# Read by a layer, a net, the solver or `layerforge.upgrade`; those that are ours, and no fork's, among them.
 HONOURED = {
     "BatchNormParameter": {"scale_bias", "scale_filler", "bias_filler", "engine"},
     "ConcatParameter": {"engine"},
@@ -24,7 +24,7 @@ HONOURED = {
     "EltwiseParameter": {"engine"},
     "ImageDataParameter": {"threads", "cache", "skip_bad", "transform_param"},
     "InnerProductParameter": {"engine"},
-    "LayerParameter": {"param_bottoms", "engine", "math_mode"},
+    "LayerParameter": {"param_bottoms", "engine", "math_mode", "recompute"},
     "LossParameter": {
         "normalization",
         "pre_fixed_normalizer",
@@ -34,7 +34,7 @@ HONOURED = {
         "only_care_label",
     },
     "LRNParameter": {"fuse_type", "pooling_param", "engine"},
-    "NetParameter": {"engine", "math_mode"},
+    "NetParameter": {"engine", "math_mode", "memory"},
     "PoolingParameter": {"ceil_mode", "avg_include_pad", "torch_pooling", "engine"},
     "ReLUParameter": {"engine"},
     "SigmoidParameter": {"engine"},

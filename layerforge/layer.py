@@ -53,7 +53,7 @@ class Layer:
     absorbs_backward: ClassVar[bool] = False  # the steps that it absorbs need no backward pass of their own either
     absorbs_copies: ClassVar[bool] = False  # it can add up the diffs of copies of its top
     overwrites: ClassVar[bool] = False  # forward writes all of every top wherever it is told, and reads nothing of it
-    records: ClassVar[bool] = True  # False: the host takes part in each pass, so a GPU's launches cannot be replayed
+    records: bool = True  # False: the host takes part in each pass, so a GPU's launches cannot be replayed
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
     Options: ClassVar[Any] = None
     # What works in place on the tops of another layer may take away what that needs for its gradient. Of the data:

@@ -25,6 +25,7 @@ class DummyData(Layer):
 
     def setup(self, *bottom_shapes: Shape) -> None:
         self._filled: dict[int, Any] = {}  # by top: the array that holds its constant
+        self.records = all(filler.type == "constant" for filler in self.options.data_filler)  # others the host draws
 
     def top_shapes(self, *bottom_shapes: Shape) -> Sequence[Shape]:
         options, tops = self.options, len(self.param.top)

@@ -7,6 +7,7 @@ are copied to the host when that has ended. Whole passes without callbacks are r
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ class Passes:
     """Forward and backward passes of a net."""
 
     def __init__(self, net: Net):
-        self.net = net
+        self.net = net = weakref.proxy(net)  # which ends when its last user lets go of it, and its memory with it
         device = net.device
         self.number = device.number(np.uint64)  # of the pass: kernels read it in the device's memory
         losses = [len(node.losses) for node in net.nodes]
@@ -37,8 +38,9 @@ class Passes:
         self.starts = [end - n - 1 for end, n in zip(ends, losses, strict=True)]
         self.doubts: dict[int, Callable[[], None]] = {}
         self.recorded = device.records
-        self.forward_recorder = Recorder(device, lambda: self.forward_steps(0, len(net.nodes) - 1), self._uses)
-        self.backward_recorder = Recorder(device, lambda: self.backward_steps(len(net.nodes) - 1, 0), self._uses)
+        me = weakref.proxy(self)
+        self.forward_recorder = Recorder(device, lambda: me.forward_steps(0, len(net.nodes) - 1), lambda: me._uses())
+        self.backward_recorder = Recorder(device, lambda: me.backward_steps(len(net.nodes) - 1, 0), lambda: me._uses())
 
     def forget(self) -> None:
         """Lets go of the records: memory or shapes are about to change."""
@@ -80,7 +82,7 @@ class Passes:
         return [self._forward_step(i, self.net.nodes[i]) for i in range(first, last + 1)]
 
     def _forward_step(self, i: int, node: Node) -> Step:
-        net, place = self.net, self.places[i]
+        net, place, doubts = self.net, self.places[i], self.doubts
 
         def run() -> None:
             for callback in net._before["forward"]:
@@ -92,9 +94,9 @@ class Passes:
                 K.total_of(view.data, place[k : k + 1], view.count)
             doubt = node.layer.take_doubt()
             if doubt is None:
-                self.doubts.pop(i, None)
+                doubts.pop(i, None)
             else:
-                array, self.doubts[i] = doubt
+                array, doubts[i] = doubt
                 K.total_of(array, place[-1:], 1)
             for callback in net._after["forward"]:
                 callback(i)

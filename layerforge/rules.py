@@ -12,6 +12,7 @@ where decay is weight_decay times the parameter's decay_mult. The kernels are th
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -67,7 +68,8 @@ class Rule:
         self._norm: Any = None
         self._numbers: dict[str, Any] = {}
         self._given: tuple[Any, ...] = ()
-        self._recorder = Recorder(net.device, self._steps, self._uses)
+        me = weakref.proxy(self)
+        self._recorder = Recorder(net.device, lambda: me._steps(), lambda: me._uses())
 
     @classmethod
     def check(cls, definition: Definition, problems: Problems) -> None:
@@ -107,7 +109,8 @@ class Rule:
             self.move(run, slots, (self.rates[run.blocks], self.decays[run.blocks], rate), (scale, self.l1), iteration)
 
     def _steps(self) -> list[Step]:
-        return [Step(lambda: self._move_all(self._given[0], self._given[1], 0), subject="the update")]
+        me = weakref.proxy(self)
+        return [Step(lambda: me._move_all(me._given[0], me._given[1], 0), subject="the update")]
 
     def _uses(self) -> list[Any]:
         return [self._given, self.net.arena.runs, *self.slot]

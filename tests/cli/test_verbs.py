@@ -97,10 +97,7 @@ def test_time_of_replays():
     net = layerforge.Net("net.prototxt", layerforge.TRAIN, seed=1, device="emulated")
     line, why = replay(net, 3)
     assert re.fullmatch(rf"Replayed, in 2 records: {NUMBER} ms\.", line)
-    assert why == (
-        'Not recorded: layer "data" (DummyData): from_numpy: not while launches are recorded, because a replay of them'
-        " does not come here."
-    )
+    assert why == 'Not recorded: layer "data" (DummyData): the host takes part in it.'
     net.close()
 
 

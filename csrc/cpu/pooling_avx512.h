@@ -72,18 +72,23 @@ AVX512_INLINE void compare(__m512 value, __m512i position, Best& best) {
   best.at = _mm512_mask_mov_epi32(best.at, better, position);
 }
 
-// What becomes of a row's taps: the best of them, or their sum.
+// What becomes of a row's taps: the best of them, or their sum. `columns` are those of the first taps, `inside` those
+// of the first taps in the image, `offset` is what makes them positions.
 struct Maximum {
   typedef Best State;
   static constexpr float outside = -__builtin_inff();
-  AVX512_INLINE void take(__m512 value, __m512i first, int offset, Best& best) {
-    compare(value, _mm512_add_epi32(first, _mm512_set1_epi32(offset)), best);
+  AVX512_INLINE Best start(__m512 value, __m512i inside, int offset) {
+    return Best{value, _mm512_add_epi32(inside, _mm512_set1_epi32(offset))};
+  }
+  AVX512_INLINE void take(__m512 value, __m512i columns, int offset, Best& best) {
+    compare(value, _mm512_add_epi32(columns, _mm512_set1_epi32(offset)), best);
   }
 };
 
 struct Sum {
   typedef __m512 State;
   static constexpr float outside = 0;
+  AVX512_INLINE __m512 start(__m512 value, __m512i, int) { return value; }
   AVX512_INLINE void take(__m512 value, __m512i, int, __m512& sum) { sum = _mm512_add_ps(sum, value); }
 };
 
@@ -94,29 +99,35 @@ AVX512_INLINE void fetch_ahead(const float* x, int count) {
   for (int i = 0; i < count; i += kLanes) _mm_prefetch(reinterpret_cast<const char*>(x + ahead + i), _MM_HINT_T0);
 }
 
-// All taps of one row for 16 windows. kernel and stride are known when this is compiled, or 0. `first` are the columns
-// of the first taps, `offset` is what makes them positions.
+// All taps of one row for 16 windows. kernel and stride are known when this is compiled, or 0.
 template <class Method, int kernel, int stride>
-AVX512_INLINE void row_of_taps(const float* row, const Strip& s, const Axis& w, __m512i first, int offset,
-                               typename Method::State& state) {
+AVX512_INLINE typename Method::State row_of_taps(const float* row, const Strip& s, const Axis& w, __m512i columns,
+                                                 __m512i inside, int offset) {
   const int taps = kernel ? kernel : w.kernel;
   const __m512 fill = _mm512_set1_ps(Method::outside);
   const float* const start = row + s.start;
+  typename Method::State state;
   if (stride == 1) {
-    for (int tap = 0; tap < taps; ++tap)
-      Method::take(_mm512_mask_loadu_ps(fill, s.low[tap], start + tap), first, offset + tap, state);
+    state = Method::start(_mm512_mask_loadu_ps(fill, s.low[0], start), inside, offset);
+    for (int tap = 1; tap < taps; ++tap)
+      Method::take(_mm512_mask_loadu_ps(fill, s.low[tap], start + tap), columns, offset + tap, state);
   } else if (stride == 2) {
     for (int tap = 0; tap < taps; tap += 2) {
       const __m512 low = _mm512_mask_loadu_ps(fill, s.low[tap], start + tap);
       const __m512 high = _mm512_mask_loadu_ps(fill, s.high[tap], start + tap + kLanes);
-      Method::take(evens(low, high), first, offset + tap, state);
-      if (tap + 1 < taps) Method::take(odds(low, high), first, offset + tap + 1, state);
+      if (tap == 0)
+        state = Method::start(evens(low, high), inside, offset);
+      else
+        Method::take(evens(low, high), columns, offset + tap, state);
+      if (tap + 1 < taps) Method::take(odds(low, high), columns, offset + tap + 1, state);
     }
   } else {
     const __m512i index = _mm512_mullo_epi32(counting(), _mm512_set1_epi32(w.stride));
-    for (int tap = 0; tap < taps; ++tap)
-      Method::take(_mm512_mask_i32gather_ps(fill, s.low[tap], index, start + tap, 4), first, offset + tap, state);
+    state = Method::start(_mm512_mask_i32gather_ps(fill, s.low[0], index, start, 4), inside, offset);
+    for (int tap = 1; tap < taps; ++tap)
+      Method::take(_mm512_mask_i32gather_ps(fill, s.low[tap], index, start + tap, 4), columns, offset + tap, state);
   }
+  return state;
 }
 
 // The strips of a row of windows.
@@ -134,13 +145,16 @@ AVX512 void max_of_plane(const float* x, float* y, int32_t* mask, int32_t volume
   for (int o = 0; o < h.output; ++o, y += w.output, mask += mask ? w.output : 0) {
     const Span rows = h[o];
     fetch_ahead(x + o * h.stride * w.size, h.stride * w.size);
-    const __m512i base = _mm512_set1_epi32(volume + rows.begin * w.size);
     for (const Strip& s : strips) {
       const __m512i columns = _mm512_add_epi32(steps, _mm512_set1_epi32(s.start));
       const __m512i inside = _mm512_mask_mov_epi32(columns, _mm512_movepi32_mask(columns), _mm512_setzero_si512());
-      Best best{_mm512_set1_ps(Maximum::outside), _mm512_add_epi32(inside, base)};
-      for (int row = rows.begin; row < rows.end; ++row)
-        row_of_taps<Maximum, kernel, stride>(x + row * w.size, s, w, columns, volume + row * w.size, best);
+      int at = rows.begin * w.size;
+      Best best = row_of_taps<Maximum, kernel, stride>(x + at, s, w, columns, inside, volume + at);
+      for (int row = rows.begin + 1; row < rows.end; ++row) {
+        at += w.size;
+        const Best next = row_of_taps<Maximum, kernel, stride>(x + at, s, w, columns, inside, volume + at);
+        compare(next.most, next.at, best);
+      }
       _mm512_mask_storeu_ps(y + s.first, s.own, best.most);
       if (mask) _mm512_mask_storeu_epi32(mask + s.first, s.own, best.at);
     }
@@ -210,11 +224,9 @@ AVX512 void average_of_plane(const float* x, float* y, const Axis& h, const Axis
     fetch_ahead(x + o * h.stride * w.size, h.stride * w.size);
     for (const Strip& s : strips) {
       __m512 total = _mm512_setzero_ps();
-      for (int row = rows.begin; row < rows.end; ++row) {
-        __m512 sum = _mm512_setzero_ps();
-        row_of_taps<Sum, kernel, stride>(x + row * w.size, s, w, _mm512_setzero_si512(), 0, sum);
-        total = _mm512_add_ps(total, sum);
-      }
+      const __m512i none = _mm512_setzero_si512();
+      for (int row = rows.begin; row < rows.end; ++row)
+        total = _mm512_add_ps(total, row_of_taps<Sum, kernel, stride>(x + row * w.size, s, w, none, none, 0));
       const __m512 number = _mm512_mul_ps(_mm512_maskz_loadu_ps(s.own, across + s.first), _mm512_set1_ps(down[o]));
       _mm512_mask_storeu_ps(y + s.first, s.own, _mm512_maskz_div_ps(s.own, total, number));
     }

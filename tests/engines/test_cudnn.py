@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -259,7 +260,7 @@ def test_a_plan_with_a_bias_that_is_too_slow(made):
     assert not found.run("biased", G, "float32", **pointers)
     assert found.run("forward", G, "float32", **pointers)
     library.slow = ()
-    assert made(Library()).run("biased", Geometry(**{**G.__dict__, "batch": 1}), "float32", **pointers)
+    assert made(Library()).run("biased", replace(G, batch=1), "float32", **pointers)
     del arrays
 
 

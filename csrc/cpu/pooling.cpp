@@ -289,12 +289,6 @@ bool is_wide(const Axis& h, const Axis& w) {
 #endif
 }
 
-// Whether a position is covered by so few windows that asking all of them is quicker than a loop over windows.
-bool is_gathered(const Axis& h, const Axis& w) {
-  const int down = (h.kernel + h.stride - 1) / h.stride, across = (w.kernel + w.stride - 1) / w.stride;
-  return w.stride <= 2 && down * across <= 16;
-}
-
 // body(plane) for every plane, on all threads.
 template <class Body>
 void for_planes(int64_t planes, const Body& body) {
@@ -449,7 +443,7 @@ void average_backward(index_t count, const T* dy, T* dx, bool count_padding, VOL
     const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
 #ifdef LAYERFORGE_AVX512
     if constexpr (sizeof(T) == sizeof(float))
-      if (W == kLanes && count && is_wide<T>(h, w) && is_gathered(h, w))
+      if (W == kLanes && count && is_wide<T>(h, w) && wide::is_gathered(h, w))
         return parallel(count / size, [&](int64_t begin, int64_t end, int) {
           std::vector<T> shares(windows);
           for (int64_t plane = begin; plane < end; ++plane)
@@ -478,7 +472,7 @@ void average_backward(index_t count, const T* dy, T* dx, bool count_padding, VOL
     });
 #ifdef LAYERFORGE_AVX512
   if constexpr (sizeof(T) == sizeof(float))
-    if (is_wide<T>(h, w) && is_gathered(h, w)) {
+    if (is_wide<T>(h, w) && wide::is_gathered(h, w)) {
       const auto spread_over_plane = w.stride == 1 ? wide::spread_over_plane<1> : wide::spread_over_plane<2>;
       const auto covered = wide::covered(w);
       return parallel(count / (int64_t(H) * W), [&](int64_t begin, int64_t end, int) {

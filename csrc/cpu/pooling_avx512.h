@@ -417,6 +417,12 @@ AVX512 void spread_over_blocks(const float* dy, float* dx, const Axis& h, const 
   }
 }
 
+// Whether a position is covered by so few windows that asking all of them is quicker than a loop over windows.
+inline bool is_gathered(const Axis& h, const Axis& w) {
+  const int down = (h.kernel + h.stride - 1) / h.stride, across = (w.kernel + w.stride - 1) / w.stride;
+  return w.stride <= 2 && down * across <= 16;
+}
+
 // The function for a kernel and stride along rows.
 #define LAYERFORGE_CHOOSE(function, w)                   \
   ((w).kernel == 2 && (w).stride == 2   ? function<2, 2> \

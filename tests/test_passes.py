@@ -171,6 +171,17 @@ def test_what_nobody_uses_any_more_is_let_go_at_once():
         gc.enable()
 
 
+def test_who_changes_a_layer_says_so():
+    made = solver(NETS["dropout"])
+    run(made, 3)
+    drop = made.net.layer_dict["drop"]
+    drop.threshold = 0
+    made.net.passes.forget()
+    for _ in range(2):
+        made.step(1)
+        assert made.net.blobs["conv"].data.all()
+
+
 def test_what_divides_the_records():
     made = solver(NETS["python in the middle"])
     run(made, 3)

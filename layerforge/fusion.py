@@ -254,7 +254,7 @@ def plan(
         followers = list(_followers(nodes, node, after))
         steps = tuple(step for _, step in followers)
         learns = node.runs_backward and not repeatable
-        own = _speaks_for(node.layer, "absorbs")
+        own = speaks_for(node.layer, "absorbs")
         number = node.layer.absorbs(steps, learns) if steps and own else 0
         others = [nodes[j] for j in after[:number]]
         group = Group(node, others, steps[:number], learns)
@@ -314,33 +314,34 @@ def _followers(nodes: Sequence[Node], first: Node, after: Sequence[int]) -> Iter
         node = nodes[j]
         in_place = len(node.bottom) == len(node.top) == 1 and node.bottom[0] is view and node.top[0] is view
         alike = not node.losses and node.runs_backward == first.runs_backward
-        step = node.layer.as_step() if in_place and alike and _speaks_for(node.layer, "as_step") else None
+        step = node.layer.as_step() if in_place and alike and speaks_for(node.layer, "as_step") else None
         if step is None:
             return
         yield j, step
 
 
 def _adds_two(node: Node, first: Node) -> bool:
-    """Whether a node is a Split of the first one's top whose backward pass is the sum of two gradients."""
-    is_copier = node.layer.type == "Split" and node.bottom[0] is first.top[0] and node.runs_backward
-    return is_copier and sum(view.needs_diff for view in node.top) == 2
+    """Whether a node copies the first one's top, so that its backward pass is the sum of two gradients."""
+    is_copier = node.layer.adds_diffs and node.layer.shares_data and speaks_for(node.layer, "adds_diffs")
+    reads = node.bottom[0] is first.top[0] and node.runs_backward
+    return is_copier and reads and sum(view.needs_diff for view in node.top) == 2
 
 
 def _connect(group: Group, readers: Sequence[Node], writers: Sequence[Node]) -> None:
     """Lets the first node of a group, which works in place, read and keep things where they already lie."""
     (view,) = group.first.top
-    if len(readers) == 1 and readers[0].runs_backward and _speaks_for(readers[0].layer, "same_diff"):
+    if len(readers) == 1 and readers[0].runs_backward and speaks_for(readers[0].layer, "same_diff"):
         (reader,) = readers
         places = [i for i, bottom in enumerate(reader.bottom) if bottom is view]
         if len(places) == 1 and places[0] in reader.layer.same_diff() and view not in reader.top:
             group.source, group.index = reader, places[0]
-    if writers and writers[-1].layer.overwrites and _speaks_for(writers[-1].layer, "overwrites"):
+    if writers and writers[-1].layer.overwrites and speaks_for(writers[-1].layer, "overwrites"):
         made = writers[-1]
         if len(made.top) == 1 and made.top[0] is view and view not in made.bottom and not made.losses:
             group.feeder = made
 
 
-def _speaks_for(layer: Layer, method: str) -> bool:
+def speaks_for(layer: Layer, method: str) -> bool:
     """Whether what a layer's class says of itself is about its own passes, not those of a class it derives from."""
     line = type(layer).__mro__
     said, forward, backward = (

@@ -52,6 +52,7 @@ class Layer:
     blocks: ClassVar[str] = ""  # blobs may lie in blocks of channels: "alike" in one order, or "each" in its own
     absorbs_backward: ClassVar[bool] = False  # the steps that it absorbs need no backward pass of their own either
     absorbs_copies: ClassVar[bool] = False  # it can add up the diffs of copies of its top
+    adds_diffs: ClassVar[bool] = False  # backward is the sum of the tops' diffs, and nothing else
     overwrites: ClassVar[bool] = False  # forward writes all of every top wherever it is told, and reads nothing of it
     records: bool = True  # False: the host takes part in each pass, so a GPU's launches cannot be replayed
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
@@ -153,6 +154,21 @@ class Layer:
     def left_blocks(self, name: str, block: int) -> None:
         """Is told that a blob's order became plain between forward and backward, and that of state ``name`` with it."""
 
+    def data_state(self) -> dict[str, Any]:
+        """What a source must remember for an exact resume, as JSON values."""
+        return {}
+
+    def set_data_state(self, state: dict[str, Any]) -> None:
+        """Puts a source where `data_state` said."""
+
+    def skip(self, passes: int) -> None:
+        """Puts a source where it stands after that many passes from its start."""
+
+    def close(self) -> None:
+        """Lets go of files and threads."""
+
+    # What a subclass may say of itself so that passes over memory are saved: see `layerforge.fusion`.
+
     def as_step(self) -> Step | None:
         """What this layer does to each element by itself, where that is one of the steps of `layerforge.fusion`."""
         return None
@@ -190,19 +206,6 @@ class Layer:
 
     def restore(self, bottom: Sequence[View]) -> None:
         """Puts back what forward had overwritten of bottom 0."""
-
-    def data_state(self) -> dict[str, Any]:
-        """What a source must remember for an exact resume, as JSON values."""
-        return {}
-
-    def set_data_state(self, state: dict[str, Any]) -> None:
-        """Puts a source where `data_state` said."""
-
-    def skip(self, passes: int) -> None:
-        """Puts a source where it stands after that many passes from its start."""
-
-    def close(self) -> None:
-        """Lets go of files and threads."""
 
     # Tools for subclasses.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .blob import View
+from .fusion import speaks_for
 from .layer import Layer
 
 
@@ -50,7 +51,7 @@ def share_diffs(nodes: Sequence[Node]) -> dict[str, str]:
     roots: dict[str, str] = {}
     overwritten = {view.name for node in nodes for view in node.in_place()}
     for node in nodes:
-        for k in node.layer.same_diff():
+        for k in node.layer.same_diff() if speaks_for(node.layer, "same_diff") else ():
             name = node.bottom[k].name
             if name not in overwritten and roots[name] == name and node.top[0].name not in roots:
                 node.layer.passed_diffs.add(k)

@@ -7,6 +7,7 @@ import layerforge as lf
 from layerforge import engines, schema
 from layerforge.fusion import Affine, Normalise, Rectify, leading
 from layerforge.layer import registry
+from layerforge.layers.eltwise import Eltwise
 from layerforge.layers.relu import ReLU
 
 START = """
@@ -365,6 +366,28 @@ def test_a_class_that_changes_the_pass_is_not_fused():
                 top[0].data[...] = -bottom[0].data
 
         assert make(RESIDUAL).fused == {"scale2": "batchnorm2", "scale3": "batchnorm3"}
+    finally:
+        registry.clear()
+        registry.update(before)
+
+
+def test_a_sum_with_another_gradient_shares_none():
+    before = dict(registry)
+    try:
+
+        class Half(Eltwise):
+            type = "Eltwise"
+            Options = "eltwise_param"
+
+            def backward(self, bottom, top):
+                for x in bottom:
+                    x.diff[...] = top[0].diff / 2
+
+        net = make(RESIDUAL)
+        net.forward_backward()
+        assert net.fused == {name: by for name, by in net.fused.items() if by != "sum"}
+        half = net.blobs["sum"].diff / 2
+        np.testing.assert_array_equal(net.blobs["conv1_relu1_0_split_1"].diff, half)
     finally:
         registry.clear()
         registry.update(before)

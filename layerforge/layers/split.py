@@ -16,6 +16,7 @@ class Split(Layer):
     tops = (1, None)
     blocks = "alike"
     shares_data = True
+    adds_diffs = True
 
     def backward(self, bottom, top):
         (x,) = bottom

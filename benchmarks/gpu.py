@@ -33,7 +33,6 @@ NETS = {
     "googlenet": (256, (3, 224, 224), 1000),
     "resnet50": (256, (3, 224, 224), 1000),
 }
-FORMS = ("eager", "channels_last", "compiled")
 
 
 def median_seconds(step: Callable[[], Any], wait: Callable[[], Any], seconds: float) -> float:
@@ -74,14 +73,16 @@ def layerforge_side(job: dict[str, Any]) -> dict[str, Any]:
         base_lr=1e-4, lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
     )
     message.net_param.CopyFrom(definition)
-    solver = lf.Solver(message, device=device, reuse=True)
-    net = solver.net
+    solver = lf.Solver(message, device=device, reuse=True) if job["do"] != "infer" else None
+    net = solver.net if solver is not None else lf.Net(definition, lf.TEST, device=device, seed=1)
     if job.get("form") == "launched":
-        net.passes.recorded = solver.rule.records = False  # type: ignore[misc]
+        net.passes.recorded = False
+        if solver is not None:
+            solver.rule.records = False  # type: ignore[misc]
     net.blobs["data"].data[...], net.blobs["label"].data[...] = data, labels
     if job["do"] == "layers":
         return {"layers": layer_times(net, device, job["seconds"])}
-    step = (lambda: solver.step(1)) if job["do"] == "train" else net.run_forward
+    step = net.run_forward if solver is None else lambda: solver.step(1)
     seconds = median_seconds(step, device.synchronize, job["seconds"])
     records = net.passes.forward_recorder.records + net.passes.backward_recorder.records
     return {"seconds": seconds, "bytes": sum(net.memory_bytes().values()), "records": records}
@@ -164,15 +165,27 @@ def peaks_side(job: dict[str, Any]) -> dict[str, Any]:
 SIDES = {"layerforge": layerforge_side, "torch": torch_side, "peaks": peaks_side}
 
 
-def ask(side: str, **job: Any) -> dict[str, Any]:
-    """Runs a contestant; what it failed with, if it did."""
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--side", side, "--job", json.dumps(job)],
-        capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
-    if run.returncode:
-        return {"failed": (run.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
-    return json.loads(run.stdout.strip().splitlines()[-1])
+class Clock:
+    """Asks contestants until the time is over."""
+
+    def __init__(self, minutes: float):
+        self.end = time.monotonic() + 60 * minutes
+
+    def ask(self, side: str, **job: Any) -> dict[str, Any]:
+        """What a contestant has measured, or what it failed with."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            return {"failed": "left out: the time was over"}
+        try:
+            run = subprocess.run(
+                [sys.executable, "-m", "benchmarks.gpu", "--side", side, "--job", json.dumps(job)],
+                capture_output=True, text=True, check=False, cwd=ROOT, timeout=left,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return {"failed": "not ready when the time was over"}
+        if run.returncode:
+            return {"failed": (run.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
+        return json.loads(run.stdout.strip().splitlines()[-1])
 
 
 def cell(result: dict[str, Any], batch: int) -> str:
@@ -181,42 +194,58 @@ def cell(result: dict[str, Any], batch: int) -> str:
     return f"{batch / result['seconds']:,.0f} ({1e3 * result['seconds']:.2f} ms, {result['bytes'] / 2**30:.1f} GiB)"
 
 
+#: The contestants, those first that are to be measured even when time is short.
+CONTESTANTS = {
+    "LayerForge": ("layerforge", "replayed"),
+    "PyTorch, eager": ("torch", "eager"),
+    "PyTorch, channels_last": ("torch", "channels_last"),
+    "LayerForge, launched one by one": ("layerforge", "launched"),
+    "PyTorch, compiled": ("torch", "compiled"),
+}
+
+
 def report(args: argparse.Namespace) -> str:
     from layerforge import device as devices
 
     device = devices.get(args.device)
     title = getattr(device, "title", device.name)
-    common = {"device": args.device, "seconds": args.seconds}
+    clock, common = Clock(args.minutes), {"device": args.device, "seconds": args.seconds}
     command = " ".join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
     lines = [f"# {title}", "", machine.describe(), "", f"Command: `{command}`", "", "## Peaks", ""]
-    for name, value in ask("peaks", **common).items():
+    for name, value in clock.ask("peaks", **common).items():
         lines.append(value if name == "failed" else f"- {name}: {value:,.1f}")
     lines.append("")
-    for math in args.math:
-        for do, batches in (("train", (None,)), ("infer", (1, None))):
-            lines += [f"## {'Training' if do == 'train' else 'Inference'}, {math}: images/s", ""]
-            lines += [
-                "| net | batch | LayerForge | LayerForge, launched one by one | "
-                + " | ".join(f"PyTorch, {form}" for form in FORMS)
-                + " |"
-            ]
-            lines += ["|---|---|---|---|" + "---|" * len(FORMS)]
-            for net in args.nets:
-                for batch in (one or args.batch or NETS[net][0] for one in batches):
-                    job = {**common, "net": net, "batch": batch, "math": math, "do": do}
-                    cells = [cell(ask("layerforge", **job, form=form), batch) for form in ("replayed", "launched")]
-                    cells += [cell(ask("torch", **job, form=form), batch) for form in FORMS]
-                    lines.append(f"| {net} | {batch} | {' | '.join(cells)} |")
-            lines.append("")
+    tables = [(do, math) for do in ("train", "infer") for math in args.math]
+    rows = {
+        (do, math): [
+            (net, batch)
+            for net in args.nets
+            for batch in sorted({args.batch or NETS[net][0]} | ({1} if do == "infer" else set()))
+        ]
+        for do, math in tables
+    }
+    found = {
+        (do, math, net, batch, name): clock.ask(side, **common, net=net, batch=batch, math=math, do=do, form=form)
+        for name, (side, form) in CONTESTANTS.items()
+        for do, math in tables
+        for net, batch in rows[do, math]
+    }
+    for do, math in tables:
+        lines += [f"## {'Training' if do == 'train' else 'Inference'}, {math}: images/s", ""]
+        lines += [f"| net | batch | {' | '.join(CONTESTANTS)} |", "|---|---|" + "---|" * len(CONTESTANTS)]
+        for net, batch in rows[do, math]:
+            cells = [cell(found[do, math, net, batch, name], batch) for name in CONTESTANTS]
+            lines.append(f"| {net} | {batch} | {' | '.join(cells)} |")
+        lines.append("")
     for net in args.nets:
         batch = args.batch or NETS[net][0]
-        found = ask("layerforge", **common, net=net, batch=batch, math="float32", do="layers")
+        layers = clock.ask("layerforge", **common, net=net, batch=batch, math="float32", do="layers")
         lines += [f"## {net}, layer by layer, batch {batch}, float32: ms", ""]
-        if "failed" in found:
-            lines += [found["failed"], ""]
+        if "failed" in layers:
+            lines += [layers["failed"], ""]
             continue
         lines += ["| layer | type | forward | backward |", "|---|---|---|---|"]
-        lines += [f"| {name} | {kind} | {there:.3f} | {back:.3f} |" for name, kind, there, back in found["layers"]]
+        lines += [f"| {name} | {kind} | {there:.3f} | {back:.3f} |" for name, kind, there, back in layers["layers"]]
         lines.append("")
     return "\n".join(lines)
 
@@ -227,7 +256,8 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
     parser.add_argument("--batch", type=int)
     parser.add_argument("--math", nargs="+", default=["float32", "tf32"])
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each figure")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for all of it; what is left then is left out")
     parser.add_argument("--out", help="the file to write; - prints it")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--job", help=argparse.SUPPRESS)

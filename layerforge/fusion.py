@@ -193,10 +193,7 @@ class Group:
         """Lets each layer compute what is its own."""
         self.waited = self.first.layer.joined.waits
         self.first.layer.joined = APART
-        if self.reader is not None:
-            del self.reader.pending[self.index]
-            self.reader.join()
-            self.reader = None
+        self.leave_reader()
         for node in self.others:
             node.forward, node.backward = node.layer.forward, node.layer.backward
         if self.copier is not None:
@@ -205,6 +202,13 @@ class Group:
             self.source.layer.passed_diffs.remove(self.index)
         if self.feeder is not None:
             self.feeder.forward = self.feeder.layer.forward
+
+    def leave_reader(self) -> None:
+        """Ends that the reader computes the values of the first's top."""
+        if self.reader is not None:
+            del self.reader.pending[self.index]
+            self.reader.join()
+            self.reader = None
 
     def feed(self, bottom: Sequence[View], top: Sequence[View]) -> None:
         """The forward pass of the feeder."""

@@ -251,6 +251,15 @@ class Storage:
             if self._passes and (group.first.runs_backward or group.waited) and not self.data.shared:
                 group.make_up()
 
+    def _stop_waiting(self) -> None:
+        """Ends that values are left to those who read them: the pass cannot be repeated any more for who asks."""
+        waiting = [group for group in self.fused if group.reader is not None and not group.learns]
+        for group in waiting:
+            group.leave_reader()
+            group.join()
+            if self._passes and not self.data.shared:
+                group.first.forward(group.first.bottom, group.first.top)
+
     def _tell_layers(self) -> None:
         for node in self.nodes:
             node.layer.block = (_block(node.bottom), _block(node.top))
@@ -539,8 +548,8 @@ class Storage:
 
     def _keep_all(self, kind: str) -> None:
         plane = self.data if kind == "data" else self.diff
-        if kind == "data":  # the values of what waits may be asked for, but the pass cannot be repeated any more
-            self._part([group for group in self.fused if group.reader is not None and not group.learns])
+        if kind == "data":
+            self._stop_waiting()
         moment, now = self._moment[kind], self._now(kind)
         had_scratch = bool(plane.scratch)
         lost = plane.keep_all()

@@ -211,6 +211,8 @@ def test_a_convolution_that_waits_for_the_sum(how):
         elif how == "backward":
             net.blobs["loss"].diff[...] = 1
             net.run_backward()
+            assert not fuse or net.fused["scale2"] == "conv2"  # not in the sum any more, but here
+            net.run_forward()
         elif how == "part":
             net.forward(start="scale2")
         elif how == "callback":

@@ -11,8 +11,9 @@ from types import ModuleType
 from .errors import KernelError
 
 #: How often a thread of libgomp looks for work before it sleeps: some tens of microseconds, so that it is awake when
-#: the next layer begins. By default it looks for milliseconds. Where the threads of a data layer, or anybody else, want the cores too, each parallel region then waits
-#: for a core on which another one spins, and a step of a small net takes ten times as long.
+#: the next layer begins. By default it looks for milliseconds. Where the threads of a data layer, or anybody else, want
+#: the cores too, each parallel region then waits for a core on which another one spins, and a step of a small net takes
+#: ten times as long.
 SPINS = "10000"
 
 

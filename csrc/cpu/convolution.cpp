@@ -3,7 +3,8 @@
 // A tile is as many output positions as keep the columns in the cache: part of a large image, or several small images
 // side by side, because a product of 49 columns runs at half the speed of one of 300. Threads share out the rows of all
 // images evenly, so that one image also keeps them all busy; where there are too few positions to share, they share the
-// outputs too. Most of what is float32 goes to panels.h instead, where the processor is made for it. Who adds what to what depends on the geometry and the number of threads only: results repeat.
+// outputs too. Most of what is float32 goes to panels.h instead, where the processor is made for it. Who adds what to
+// what depends on the geometry and the number of threads only: results repeat.
 #include "convolution.h"
 
 #include <pybind11/numpy.h>

@@ -33,7 +33,7 @@ NETS = {
     "caffenet": Net("CaffeNet", (3, 227, 227), 64),
     "googlenet": Net("GoogLeNet", (3, 224, 224), 32, weight_decay=2e-4, slowly=100),
     "resnet50": Net("ResNet-50", (3, 224, 224), 16, weight_decay=1e-4, slowly=100),
-    "vgg16": Net("VGG-16", (3, 224, 224), 8),
+    "vgg16": Net("VGG-16", (3, 224, 224), 8, lr=1e-4, slowly=1),  # at 0.01 it diverges after a few steps
     "lenet": Net("LeNet", (1, 28, 28), 64, classes=10),
 }
 

@@ -224,7 +224,7 @@ import re
 import layerforge as lf
 from layerforge import layer, schema
 def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 solver = schema.message("SolverParameter")(
     net="net.prototxt", base_lr=0.01, lr_policy="fixed", momentum=0.9, max_iter=1, random_seed=1
 )
@@ -238,7 +238,7 @@ print(resident() - before)
 
 
 def test_the_memory_of_summary_is_what_training_takes(lab):
-    """But for libraries that are loaded on the way, some 20 MiB."""
+    """Memory of its own: pages of libraries that are mapped on the way come and go with the system's cache."""
     lab.change("net.prototxt", "shape { dim: 4 dim: 3 dim: 8 dim: 8 }", "shape { dim: 64 dim: 3 dim: 96 dim: 96 }")
     lab.change("net.prototxt", "shape { dim: 4 }", "shape { dim: 64 }")
     lab.change("net.prototxt", "num_output: 4 ", "num_output: 16 ")

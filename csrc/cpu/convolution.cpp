@@ -23,10 +23,6 @@ namespace {
 constexpr int64_t kColumnElements = 1 << 19;    // of a tile's columns, as far as kFewest and kMost allow
 constexpr int64_t kFewest = 192, kMost = 1024;  // positions of a tile
 constexpr int64_t kShare = 96;                  // positions that a thread should have before another one gets some
-constexpr int64_t kPartial = int64_t(1) << 25;  // elements of all threads' partial weight gradients together
-
-int64_t align(int64_t elements) { return (elements + 63) / 64 * 64; }
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Some rows of one image, or several whole images.
 struct Tile {
@@ -207,8 +203,6 @@ class Convolution {
       add_to(partials + (share - 1) * plan.partial + weights, g.num_output, db);
   }
 
-  T* memory() const { return scratch; }
-
  private:
   template <class Element>
   Element* at_output(Element* y, int64_t image, int64_t output, int64_t row) const {
@@ -306,17 +300,18 @@ Geometry geometry_of(const py::array_t<int64_t, py::array::c_style>& numbers) { 
 template <class T>
 void run(int task, const Geometry& g, const py::object& a, const py::object& b, const py::object& c,
          const py::object& d, const py::object& scratch) {
-  const Convolution<T> convolution(g, threads(), pointer<T>(scratch));
+  T* const memory = pointer<T>(scratch);
   T *const pa = pointer<T>(a), *const pb = pointer<T>(b), *const pc = pointer<T>(c), *const pd = pointer<T>(d);
   py::gil_scoped_release without_gil;
   if constexpr (std::is_same_v<T, float>) {
     if (has_panels(g)) {
-      if (task == 0) panel_forward(g, pa, pb, pc, pd, convolution.memory());
-      if (task == 1) panel_data(g, pa, pb, pc, convolution.memory());
-      if (task == 2) panel_weights(g, pa, pb, pc, pd, convolution.memory());
+      if (task == 0) panel_forward(g, pa, pb, pc, pd, memory);
+      if (task == 1) panel_data(g, pa, pb, pc, memory);
+      if (task == 2) panel_weights(g, pa, pb, pc, pd, memory);
       return;
     }
   }
+  const Convolution<T> convolution(g, threads(), memory);
   if (task == 0) convolution.forward(pa, pb, pc, pd);
   if (task == 1) convolution.backward_data(pa, pb, pc);
   if (task == 2) convolution.backward_weights(pa, pb, pc, pd);

@@ -27,6 +27,13 @@ struct Geometry {
   explicit Geometry(const int64_t* numbers);
 };
 
+// Of all threads' partial weight gradients together.
+constexpr int64_t kPartial = int64_t(1) << 25;
+
+// Elements in whole cache lines; a / b, rounded up.
+inline int64_t align(int64_t elements) { return (elements + 63) / 64 * 64; }
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // What one tap reads: for every output row the input row's offset in the plane, or -1; and along the last axis the
 // outputs [low, high) that lie inside, the first of which reads input position `start`.
 struct Reads {

@@ -157,17 +157,13 @@ const PanelKernels* panel_kernels() {
 
 namespace {
 
-constexpr int64_t kPanelElements = 8192;        // of a packed panel: stays in the first cache
-constexpr int64_t kDeepest = 256;               // channels x taps of one
-constexpr int64_t kBuffer = 3 << 15;            // elements of a tile's padded rows, as far as one row allows
-constexpr int64_t kOutputs = 1 << 17;           // of a tile
-constexpr int64_t kChunk = 176;                 // positions of a transposed piece of dy
-constexpr int64_t kPartial = int64_t(1) << 25;  // elements of all threads' partial weight gradients together
-constexpr int kMostRuns = 64;                   // of a panel
-constexpr int64_t kFewestPositions = 9;         // of an image: fewer fill no vectors, images side by side do
-
-int64_t align(int64_t elements) { return (elements + 63) / 64 * 64; }
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t kPanelElements = 8192;  // of a packed panel: stays in the first cache
+constexpr int64_t kDeepest = 256;         // channels x taps of one
+constexpr int64_t kBuffer = 3 << 15;      // elements of a tile's padded rows, as far as one row allows
+constexpr int64_t kOutputs = 1 << 17;     // of a tile
+constexpr int64_t kChunk = 176;           // positions of a transposed piece of dy
+constexpr int kMostRuns = 64;             // of a panel
+constexpr int64_t kFewestPositions = 9;   // of an image: fewer fill no vectors, images side by side do
 
 // The number in [least, most] that wastes the fewest of `count` rows in whole blocks; the largest of those.
 int best_rows(int64_t count, int least, int most) {
@@ -230,7 +226,10 @@ class Panels {
                       align(g.group * channel_splits * column_blocks * column_rows * g.group_outputs));
     workers = std::max(threads, shares * gradient_splits);
     scratch = each * workers + std::max(packed, partial * shares);
+  }
 
+  // With the offsets, which the passes need.
+  Panels& ready() {
     offsets.reserve(g.K);
     for (int64_t c = 0; c < g.group_channels; ++c)
       for (int64_t row = 0; row < kernel_h; ++row)
@@ -238,6 +237,7 @@ class Panels {
           const int64_t along = straight ? column : column % stride_w * phase + column / stride_w;
           offsets.push_back(c * channel_pitch + row * dilation_h * row_pitch + along);
         }
+    return *this;
   }
 
   int64_t scratch;
@@ -536,13 +536,13 @@ bool has_panels(const Geometry& g) {
 int64_t panel_scratch(const Geometry& g, int64_t threads) { return Panels(g, threads).scratch; }
 
 void panel_forward(const Geometry& g, const float* x, const float* w, const float* bias, float* y, float* scratch) {
-  Panels(g, threads()).forward(x, w, bias, y, scratch);
+  Panels(g, threads()).ready().forward(x, w, bias, y, scratch);
 }
 
 void panel_data(const Geometry& g, const float* dy, const float* w, float* dx, float* scratch) {
-  Panels(g, threads()).data(dy, w, dx, scratch);
+  Panels(g, threads()).ready().data(dy, w, dx, scratch);
 }
 
 void panel_weights(const Geometry& g, const float* x, const float* dy, float* dw, float* db, float* scratch) {
-  Panels(g, threads()).weights(x, dy, dw, db, scratch);
+  Panels(g, threads()).ready().weights(x, dy, dw, db, scratch);
 }

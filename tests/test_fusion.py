@@ -355,75 +355,67 @@ def test_a_new_shape():
     assert_same(found[0], found[1])
 
 
-def test_a_class_that_changes_the_pass_is_not_fused():
+@pytest.fixture
+def own_types():
+    """Types that a test registers are forgotten after it."""
+    before = dict(registry)
+    yield
+    registry.clear()
+    registry.update(before)
+
+
+def test_a_class_that_changes_the_pass_is_not_fused(own_types):
     """What ReLU says of itself is not true of this one."""
-    before = dict(registry)
-    try:
 
-        class Negative(ReLU):
-            type = "ReLU"
-            Options = "relu_param"
+    class Negative(ReLU):
+        type = "ReLU"
+        Options = "relu_param"
 
-            def forward(self, bottom, top):
-                top[0].data[...] = -bottom[0].data
+        def forward(self, bottom, top):
+            top[0].data[...] = -bottom[0].data
 
-        assert make(RESIDUAL).fused == {"scale2": "batchnorm2", "scale3": "batchnorm3"}
-    finally:
-        registry.clear()
-        registry.update(before)
+    assert make(RESIDUAL).fused == {"scale2": "batchnorm2", "scale3": "batchnorm3"}
 
 
-def test_a_sum_with_another_gradient_shares_none():
-    before = dict(registry)
-    try:
+def test_a_sum_with_another_gradient_shares_none(own_types):
+    class Half(Eltwise):
+        type = "Eltwise"
+        Options = "eltwise_param"
 
-        class Half(Eltwise):
-            type = "Eltwise"
-            Options = "eltwise_param"
+        def backward(self, bottom, top):
+            for x in bottom:
+                x.diff[...] = top[0].diff / 2
 
-            def backward(self, bottom, top):
-                for x in bottom:
-                    x.diff[...] = top[0].diff / 2
+    net = make(RESIDUAL)
+    net.forward_backward()
+    assert net.fused == {name: by for name, by in net.fused.items() if by != "sum"}
+    half = net.blobs["sum"].diff / 2
+    np.testing.assert_array_equal(net.blobs["conv1_relu1_0_split_1"].diff, half)
 
-        net = make(RESIDUAL)
+
+def test_a_layer_of_one_s_own_takes_part(own_types):
+    class Positive(lf.Layer):
+        """y = max(x, 0)"""
+
+        in_place = True
+        blocks = "alike"
+
+        def as_step(self):
+            return Rectify(0)
+
+        def forward(self, bottom, top):
+            np.maximum(bottom[0].data, 0, out=top[0].data)
+
+        def backward(self, bottom, top):
+            bottom[0].diff[...] = top[0].diff * (bottom[0].data > 0)
+
+    found = []
+    for kind in ("Positive", "ReLU"):
+        net = make(RESIDUAL.replace('"ReLU"', f'"{kind}"'))
         net.forward_backward()
-        assert net.fused == {name: by for name, by in net.fused.items() if by != "sum"}
-        half = net.blobs["sum"].diff / 2
-        np.testing.assert_array_equal(net.blobs["conv1_relu1_0_split_1"].diff, half)
-    finally:
-        registry.clear()
-        registry.update(before)
-
-
-def test_a_layer_of_one_s_own_takes_part():
-    before = dict(registry)
-    try:
-
-        class Positive(lf.Layer):
-            """y = max(x, 0)"""
-
-            in_place = True
-            blocks = "alike"
-
-            def as_step(self):
-                return Rectify(0)
-
-            def forward(self, bottom, top):
-                np.maximum(bottom[0].data, 0, out=top[0].data)
-
-            def backward(self, bottom, top):
-                bottom[0].diff[...] = top[0].diff * (bottom[0].data > 0)
-
-        found = []
-        for kind in ("Positive", "ReLU"):
-            net = make(RESIDUAL.replace('"ReLU"', f'"{kind}"'))
-            net.forward_backward()
-            assert "relu3" in net.fused
-            found.append(everything(net))
-        assert_same(found[0], found[1])
-    finally:
-        registry.clear()
-        registry.update(before)
+        assert "relu3" in net.fused
+        found.append(everything(net))
+    assert_same(found[0], found[1])
 
 
 def test_leading():

@@ -30,13 +30,37 @@ def test_no_more_than_a_little_is_done_ahead():
     results.close()
 
 
+def test_little_is_done_ahead_where_each_is_much_work():
+    done = []
+
+    def slow(i):
+        time.sleep(0.03)
+        done.append(i)
+
+    results = in_order(slow, range(1000), 2)
+    for taken in range(1, 11):
+        next(results)
+        assert len(done) <= taken + 2 * 2 + 1
+    results.close()
+
+
+def test_much_is_taken_at_once_where_each_is_little_work():
+    done = []
+    results = in_order(done.append, range(1000), 1)
+    for _ in range(20):
+        next(results)
+    time.sleep(0.1)
+    assert len(done) > 20 + 2 * 16
+    results.close()
+
+
 def test_an_exception_comes_at_its_turn():
     def bad(i):
         if i >= 20:
             raise ValueError(i)
         return i
 
-    results = in_order(bad, range(1000), 3, at_once=5)
+    results = in_order(bad, range(1000), 3, at_once=8)
     assert [next(results) for _ in range(20)] == list(range(20))
     with pytest.raises(ValueError, match="20"):
         next(results)

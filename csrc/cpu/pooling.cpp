@@ -413,7 +413,7 @@ void average_forward(index_t count, const T* x, T* y, bool count_padding, VOLUME
   const std::vector<T> across = counted<T>(w, count_padding), down = counted<T>(h, count_padding);
   const int64_t area = int64_t(H) * W;
   if (count == 0) return;
-  if (oh == 1 && ow == 1 && h.last() == 1 && w.last() == 1 && kh == H && kw == W)  // the whole plane
+  if (oh == 1 && ow == 1 && kh == H && kw == W && ph == 0 && pw == 0)  // the whole plane
     return parallel(count, [&](int64_t begin, int64_t end, int) {
       for (int64_t plane = begin; plane < end; ++plane) y[plane] = sum(x + plane * area, area) / T(area);
     });
@@ -464,7 +464,7 @@ void average_backward(index_t count, const T* dy, T* dx, bool count_padding, VOL
   const Axis h{H, kh, sh, ph, oh}, w{W, kw, sw, pw, ow};
   const std::vector<T> across = counted<T>(w, count_padding), down = counted<T>(h, count_padding);
   if (count == 0) return;
-  if (oh == 1 && ow == 1 && h.last() == 1 && w.last() == 1 && kh == H && kw == W)  // the whole plane
+  if (oh == 1 && ow == 1 && kh == H && kw == W && ph == 0 && pw == 0)  // the whole plane
     return parallel(count / (int64_t(H) * W), [&](int64_t begin, int64_t end, int) {
       const int64_t area = int64_t(H) * W;
       for (int64_t plane = begin; plane < end; ++plane)

@@ -67,6 +67,7 @@ TABLE = [
     ("kernel_h: 2 kernel_w: 5 pad_w: 3", ((2, 5), 1, (0, 3))),
     ("global_pooling: true", (0,)),
     ("kernel_size: 3 stride: 2 engine: CUDNN", (3, 2)),
+    ("kernel_h: 6 kernel_w: 7 stride: 9 pad: 2", ((6, 7), 9, 2)),  # one window, as large as the image but not on it
 ]
 
 

@@ -95,6 +95,7 @@ class Net:
         self._storage: Storage | None = None
         self._passes: Passes | None = None
         self._inferred = len(self.nodes)  # so many layers know their shapes
+        self._misfits: set[Node] = set()  # layers whose bottoms did not fit together when the shapes were inferred
         self._before: dict[str, list[Callback]] = {"forward": [], "backward": []}
         self._after: dict[str, list[Callback]] = {"forward": [], "backward": []}
         self._debug: tuple[Callback, Callback] | None = None
@@ -205,20 +206,19 @@ class Net:
         self._reshape(len(self.nodes))
 
     def _reshape(self, count: int) -> None:
-        """As `reshape`, for the first layers, which are to run. Those behind follow as far as the shapes fit them."""
+        """As `reshape`, for the first layers, which are to run. Those behind follow as far as the shapes fit them.
+
+        So do those below a layer with ``dynamic = True``, whose tops may get other shapes before they run.
+        """
         stale, self._inferred = self._inferred < len(self.nodes), 0
-        changed = [self._infer(node) for node in self.nodes[:count] if node.bottom]
+        self._misfits.clear()
+        free = next((i for i, node in enumerate(self.nodes[:count]) if node.dynamic), count)
+        changed = [self._infer(node) for node in self.nodes[:free] if node.bottom]
+        changed += [self._infer_if_it_fits(node) for node in self.nodes[free:count]]
         inferred = count
         for i, node in enumerate(self.nodes[count:], count):
-            shapes = node.layer.bottom_shapes
-            try:
-                changed.append(bool(node.bottom) and self._infer(node))
-                inferred += inferred == i
-            except ShapeError:
-                node.layer.bottom_shapes = shapes
-                if node.layer.shares_data:  # its tops must fit the memory that they share
-                    for view in node.top:
-                        view.shape = node.bottom[0].shape
+            changed.append(self._infer_if_it_fits(node))
+            inferred += inferred == i and node not in self._misfits
         if stale or any(changed):
             if self._passes is not None:
                 self._passes.forget()
@@ -246,12 +246,35 @@ class Net:
             view.shape = shape
         return changed
 
+    def _infer_if_it_fits(self, node: Node) -> bool:
+        """As `_infer`, for a layer whose other bottoms may still change before it runs: else it keeps its shapes.
+
+        Then it is one of `_misfits`, which are asked again, and may raise, when it is their turn.
+        """
+        made = node.layer
+        shapes = made.bottom_shapes
+        self._misfits.discard(node)
+        try:
+            return bool(node.bottom) and self._infer(node)
+        except Exception:  # a Python layer raises what it likes
+            made.bottom_shapes = shapes
+            self._misfits.add(node)
+            if made.shares_data:  # its tops must fit the memory that they share
+                for view in node.top:
+                    view.shape = node.bottom[0].shape
+            return True
+
     def _follow(self, node: Node) -> None:
-        """Before a layer with ``dynamic = True`` runs: asks for its shapes, and lets the layers below follow."""
+        """Before a layer with ``dynamic = True``, or a misfit, runs: asks for its shapes; those below follow."""
         if self._infer(node):
-            for after in self.nodes[self.nodes.index(node) + 1 :]:
-                self._infer(after)
-            self.storage.allocate()
+            self._let_follow(node)
+        self._misfits.discard(node)
+
+    def _let_follow(self, node: Node) -> None:
+        """Lets the layers below one follow its tops' shapes, as far as they fit: others may change before they run."""
+        for after in self.nodes[self.nodes.index(node) + 1 :]:
+            self._infer_if_it_fits(after)
+        self.storage.allocate()
 
     def _let_tops_resize(self) -> None:
         """Gives the tops of dynamic layers their `View.reshape`, for use within forward."""
@@ -262,9 +285,7 @@ class Net:
                 owner = net()
                 if owner is not None and shape != view.shape:
                     view.shape = shape
-                    for after in owner.nodes[owner.nodes.index(node) + 1 :]:
-                        owner._infer(after)
-                    owner.storage.allocate()
+                    owner._let_follow(node)
 
             return resize
 
@@ -308,7 +329,7 @@ class Net:
             for callback in before:
                 callback(i)
             node.layer.step = step
-            if node.dynamic:
+            if node.dynamic or node in self._misfits:
                 self._follow(node)
             node.forward(node.bottom, node.top)
             for view, weight in node.losses:

@@ -87,7 +87,7 @@ class Passes:
         def run() -> None:
             for callback in net._before["forward"]:
                 callback(i)
-            if node.dynamic:
+            if node.dynamic or node in net._misfits:
                 net._follow(node)
             node.forward(node.bottom, node.top)
             for k, (view, _) in enumerate(node.losses):

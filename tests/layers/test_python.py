@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import layerforge
-from layerforge.errors import DefinitionError
+from layerforge.errors import DefinitionError, ShapeError
 from layerforge.layer import TEST, TRAIN
 from layerforge.testing import Bench, check_gradient, check_layer
 
@@ -347,3 +347,76 @@ class Rows(caffe.Layer):
     for rows in ([[1, 2]], [[1, 2], [3, 4], [5, 6]]):
         shown.set_rows(rows)
         assert net.forward()["z"].tolist() == (2 * np.array(rows)).tolist()
+
+
+def test_two_layers_that_choose_shapes_in_forward_meet(folder):
+    """Faster R-CNN's way: images of any size, labels of as many places, and a loss that takes both."""
+    (folder / "rpn.py").write_text(
+        """
+import caffe
+import numpy as np
+
+class Images(caffe.Layer):
+    def setup(self, bottom, top): top[0].reshape(1, 2, 1, 1)
+    def reshape(self, bottom, top): pass
+    def backward(self, top, propagate_down, bottom): pass
+
+    def forward(self, bottom, top):
+        top[0].reshape(1, 2, *self.size)
+        top[0].data[...] = np.arange(top[0].count).reshape(top[0].data.shape) % 3
+
+class Targets(caffe.Layer):
+    extra = 0
+    def setup(self, bottom, top): top[0].reshape(1, 1, *bottom[0].data.shape[2:])
+    def reshape(self, bottom, top): pass
+    def backward(self, top, propagate_down, bottom): pass
+
+    def forward(self, bottom, top):
+        height, width = bottom[0].data.shape[2:]
+        top[0].reshape(1, 1, height + self.extra, width)
+        top[0].data[...] = 1
+
+class Same(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def forward(self, bottom, top): top[0].data[...] = bottom[0].num
+    def backward(self, top, propagate_down, bottom): pass
+
+    def reshape(self, bottom, top):
+        if bottom[0].count != 2 * bottom[1].count:
+            raise Exception("Inputs must have the same dimension.")
+        top[0].reshape(1)
+"""
+    )
+
+    def one(name, layer, bottoms, top):
+        bottom = " ".join(f'bottom: "{each}"' for each in bottoms)
+        return (
+            f'layer {{ name: "{name}" type: "Python" {bottom} top: "{top}"'
+            f' python_param {{ module: "rpn" layer: "{layer}" }} }}\n'
+        )
+
+    net = make_net(
+        folder,
+        one("images", "Images", [], "data")
+        + one("targets", "Targets", ["data"], "label")
+        + 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "data" bottom: "label" top: "loss" }\n'
+        + one("same", "Same", ["data", "label"], "same"),
+    )
+    for size in ((3, 4), (2, 2), (5, 1)):
+        net.layers[0].size = size
+        found = net.forward()
+        x = np.arange(2.0 * size[0] * size[1]).reshape(2, -1) % 3
+        assert found["loss"] == pytest.approx(np.mean(np.log(np.exp(x).sum(0)) - x[1]), 1e-6)
+        assert net.blobs["label"].shape == (1, 1, *size)
+        net.backward()
+    targets = net.layer_dict["targets"]
+    targets.extra = 1
+    for _ in range(2):  # what does not fit when it is the layer's turn, is an error every time
+        with pytest.raises(ShapeError) as error:
+            net.forward()
+        assert str(error.value).removeprefix(str(folder)) == (
+            '/net.prototxt:3:61: layer "loss" (SoftmaxWithLoss): bottom "label" (1, 1, 6, 1) must hold 5 labels, not 6:'
+            ' one for each row of bottom "data" (1, 2, 5, 1) along axis 1'
+        )
+    targets.extra = 0
+    assert net.forward()["same"].tolist() == [1]

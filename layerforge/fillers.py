@@ -130,13 +130,13 @@ def msra(array: Any, options: Any, key: Key) -> None:
 def bilinear(array: Any, options: Any, key: Key) -> None:
     """The weights of bilinear interpolation by the factor f = ceil(side / 2), for a Deconvolution that enlarges.
 
-    x[.., h, w] = (1 - |h / f - c|) (1 - |w / f - c|), c = (2 f - 1 - f mod 2) / (2 f). Raises ShapeError unless the
-    array is (outputs, inputs, side, side).
+    x[.., h, w] = (1 - |h / f - c|) (1 - |w / f - c|), c = (side - 1) / (2 f): alike from both ends. Raises
+    ShapeError unless the array is (outputs, inputs, side, side).
     """
     if array.ndim != 4 or array.shape[2] != array.shape[3]:
         raise ShapeError(f'the filler "bilinear" needs weights (outputs, inputs, side, side), not {tuple(array.shape)}')
     side = array.shape[3]
     f = math.ceil(side / 2)
-    centre = (2 * f - 1 - f % 2) / (2 * f)
+    centre = (side - 1) / (2 * f)
     ramp = 1 - np.abs(np.arange(side) / f - centre)
     array[...] = np.outer(ramp, ramp)

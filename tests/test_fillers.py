@@ -94,10 +94,11 @@ def test_one_axis():
     "side, row",
     [
         (1, [1]),
-        (2, [1, 0]),
-        (3, [0.25, 0.75, 0.75]),  # lopsided, as in Caffe: for an odd side the factor is not side / 2
+        (2, [0.5, 0.5]),
+        (3, [0.5, 1, 0.5]),
         (4, [0.25, 0.75, 0.75, 0.25]),
         (5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]),
+        (6, [1 / 6, 3 / 6, 5 / 6, 5 / 6, 3 / 6, 1 / 6]),
     ],
 )
 def test_bilinear(side, row):

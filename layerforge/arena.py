@@ -44,6 +44,7 @@ class Parameters:
         self.made: list[Parameter] = []  # whose data are this net's own
         self._arenas: list[memory.Arena] = []  # in which the data lie
         self._rebound = 0
+        self._shown = False
         self._runs: list[Run] | None = None
 
     def allocate(self, shared: Mapping[int, Parameter]) -> None:
@@ -74,6 +75,8 @@ class Parameters:
         self._arenas = list({id(p.home[0]): p.home[0] for p in self.owned if p.home is not None}.values())
         self._runs = None
         self._rebound += 1
+        if self._shown:
+            self.show()
 
     def matching(self, other: Sequence[Layer]) -> dict[int, Parameter]:
         """What is shared with another net, by layer name: see `allocate`. Raises ShapeError where shapes differ."""
@@ -144,6 +147,27 @@ class Parameters:
     def version(self) -> int:
         """Another number after every change of data that was reported, here or by a net that shares them."""
         return self._rebound + sum(arena.version for arena in self._arenas)
+
+    def seen(self) -> int | None:
+        """As `version`, but also after every change by people who hold an array; None while somebody does."""
+        total = self._rebound
+        for arena in self._arenas:
+            number = arena.seen()
+            if number is None:
+                return None
+            total += number
+        return total
+
+    def touch(self) -> None:
+        """Says that a pass may have written to parameters, to running averages say."""
+        for arena in self._arenas:
+            arena.touch()
+
+    def show(self) -> None:
+        """Says that from now on somebody may write to parameters unseen."""
+        self._shown = True
+        for arena in self._arenas:
+            arena.show()
 
     def changed(self) -> None:
         """Reports that data were written."""

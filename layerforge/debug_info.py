@@ -52,7 +52,7 @@ def after_backward(net: Net, index: int) -> None:
 def after_backward_pass(net: Net) -> None:
     """The norms of all parameters together, and of their diffs."""
     sums = [0.0, 0.0, 0.0, 0.0]  # of |data|, |diff|, data^2, diff^2
-    for parameter in net.owned:
+    for parameter in net.arena.owned:
         for k, array in enumerate((parameter.data, parameter.diff)):
             values = net.device.to_numpy(array).astype(np.float64)
             sums[k] += float(np.abs(values).sum())
@@ -68,13 +68,13 @@ def after_backward_pass(net: Net) -> None:
 
 def copy_parameters(net: Net) -> list[Any]:
     """The parameters as they are before an update."""
-    return [net.device.to_numpy(parameter.data).copy() for parameter in net.owned]
+    return [net.device.to_numpy(parameter.data).copy() for parameter in net.arena.owned]
 
 
 def after_update(net: Net, before: list[Any]) -> None:
     """The parameters before an update, and by how much it moved them."""
     moved = {}
-    for parameter, values in zip(net.owned, before, strict=True):
+    for parameter, values in zip(net.arena.owned, before, strict=True):
         moved[id(parameter)] = mean_abs(values), mean_abs(values - net.device.to_numpy(parameter.data))
     owners = {
         id(p): (node.layer.name, display_name(p, i)) for node in net.nodes for i, p in enumerate(node.layer.blobs)

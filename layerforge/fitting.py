@@ -50,7 +50,7 @@ def explain(net: Net, error: DeviceError) -> DeviceError:
     needed = sum(net.plan_memory(Ledger(net.device), learns).values())
     left = net.device.free_memory()
     if learns:
-        left -= 2 * sum(parameter.count for parameter in net.owned) * net.dtype.itemsize
+        left -= 2 * sum(parameter.count for parameter in net.arena.owned) * net.dtype.itemsize
     fits = int(batch * left / max(needed, 1))
     if fits < 1:
         return DeviceError(f"{error.message}, though not even a batch of 1 would fit")

@@ -79,6 +79,11 @@ class Layer:
         """Whether this is a pycaffe layer: it has ``reshape``, which ours never have."""
         return hasattr(cls, "reshape")
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of `layerforge.layers`, and runs nobody else's code."""
+        return type(self).__module__.startswith(f"{__package__}.layers.") and self.shown is self
+
     def __init__(
         self,
         definition: schema.Definition,
@@ -101,6 +106,7 @@ class Layer:
         self.seed = seed
         self.stream = zlib.crc32(self.name.encode())
         self.step: Any = 0
+        self.parameters_seen: int | None = None  # another number after every change of the net's; None: unknown
         self._doubt: tuple[Any, Callable[[], None]] | None = None
         self.block = (1, 1)  # of the bottoms and of the tops: see `layerforge.layout`
         self.joined = APART  # what this layer computes beside its own: see `layerforge.fusion`

@@ -7,6 +7,7 @@ the chains that networks are.
 
 from __future__ import annotations
 
+import weakref
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ ALIGNMENT = 64  # elements: whole cache lines, and whole blocks of the solver's 
 class Arena:
     """A flat array for many others, zeros at first; it is taken from the device when somebody asks for it.
 
-    ``version`` counts the changes of what lies in it, as far as they are reported.
+    ``version`` counts the changes of what lies in it, as far as they are reported. Beside that people may hold arrays
+    of it, and write to them when they like: see `hold` and `seen`.
     """
 
     def __init__(self, device: Any, size: int, dtype: Any):
@@ -27,6 +29,33 @@ class Arena:
         self.dtype = dtype
         self.version = 0
         self._array: Any = None
+        self._held: dict[int, weakref.ref[Any]] = {}
+        self._touched = 0
+        self._shown = False
+
+    def hold(self, array: Any) -> None:
+        """Says that somebody holds an array of it, or a view of that array, for as long as ``array`` lives."""
+        self._touched += 1
+        held = weakref.ref(array, self._let_go)
+        self._held[id(held)] = held
+
+    def _let_go(self, held: weakref.ref[Any]) -> None:
+        self._touched += 1
+        del self._held[id(held)]
+
+    def touch(self) -> None:
+        """Says that a pass may have written to it."""
+        self._touched += 1
+
+    def show(self) -> None:
+        """Says that from now on somebody may write to it unseen."""
+        self._shown = True
+
+    def seen(self) -> int | None:
+        """Another number after whatever may have been written since the last call; None where nobody can tell."""
+        if self._shown or self._held:
+            return None
+        return self.version + self._touched
 
     @property
     def array(self) -> Any:

@@ -1,4 +1,4 @@
-"""What users see of a net whose arrays lie on another device: copies on the host that they may read and write.
+"""What users see of a net's arrays: those themselves on the CPU, and copies of those that lie on another device.
 
 As in pycaffe, ``net.blobs["fc7"].data`` is a numpy array, whatever the device. Looking copies the array from the
 device; what is then written to it goes back before the net next runs, loads or saves. After that the copy is old: who
@@ -31,8 +31,6 @@ class Mirrors:
         ``lasting``: nothing on the device writes to it, as is the case for the inputs of a net. So it does not get old.
         """
         array = get()
-        if self.device.is_host:
-            return array
         copy = self._copies.get(key)
         if key not in self._shown or copy is None or copy.shape != array.shape:
             values = self.device.to_numpy(array)
@@ -62,29 +60,63 @@ class Mirrors:
 
 
 class ShownParameter(Dimensions):
-    """A parameter as a user sees it where arrays lie on another device: ``data`` and ``diff`` are numpy arrays."""
+    """A parameter as a user sees it: ``data`` and ``diff`` are numpy arrays, to read and to write.
+
+    On the CPU they are the parameter's own, and its arena knows as long as somebody holds ``data``.
+    """
+
+    __slots__ = ("_mirrors", "parameter")
+    parameter: Parameter
+    _mirrors: Mirrors
 
     def __init__(self, parameter: Parameter, mirrors: Mirrors):
-        self.parameter = parameter
-        self._mirrors = mirrors
+        object.__setattr__(self, "parameter", parameter)
+        object.__setattr__(self, "_mirrors", mirrors)
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return self.parameter.shape
 
     def __getattr__(self, name: str) -> Any:
+        if name in self.__slots__:  # in a copy that is being made
+            raise AttributeError(name)
         return getattr(self.parameter, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("data", "diff", *self.__slots__):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.parameter, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return (other.parameter if isinstance(other, ShownParameter) else other) is self.parameter
+
+    def __hash__(self) -> int:
+        return hash(self.parameter)
 
     @property
     def data(self) -> np.ndarray:
+        if self._mirrors.device.is_host:
+            return self._held()
         return self._mirrors.show((id(self.parameter), "data"), lambda: self.parameter.data)
 
     @data.setter
     def data(self, values: Any) -> None:
         self.data[...] = values
 
+    def _held(self) -> Any:
+        array, home = self.parameter.data, self.parameter.home
+        if home is None:
+            return array
+        # Views of an array that is made from a buffer hold it, and not what lies behind the buffer.
+        array = np.asarray(memoryview(array))
+        home[0].hold(array)
+        return array
+
     @property
     def diff(self) -> np.ndarray:
+        if self._mirrors.device.is_host:
+            return self.parameter.diff
         return self._mirrors.show((id(self.parameter), "diff"), lambda: self.parameter.diff)
 
     @diff.setter

@@ -99,6 +99,8 @@ class Net:
         self._before: dict[str, list[Callback]] = {"forward": [], "backward": []}
         self._after: dict[str, list[Callback]] = {"forward": [], "backward": []}
         self._debug: tuple[Callback, Callback] | None = None
+        self._looks = False  # whether a callback may do what it likes
+        self._ours = all(node.layer.is_ours for node in self.nodes)
         self.debug_info = message.debug_info
         self._let_tops_resize()
         if allocate or weights is not None:
@@ -323,12 +325,14 @@ class Net:
             storage.end_forward()
             return result
         before, after = self._before["forward"], self._after["forward"]
+        seen = self._seen()
         loss = 0.0
         for i in range(first, last + 1):
             node = self.nodes[i]
             for callback in before:
                 callback(i)
             node.layer.step = step
+            node.layer.parameters_seen = seen
             if node.dynamic or node in self._misfits:
                 self._follow(node)
             node.forward(node.bottom, node.top)
@@ -338,6 +342,13 @@ class Net:
                 callback(i)
         storage.end_forward()
         return lambda: loss
+
+    def _seen(self) -> int | None:
+        """`Parameters.seen`, where nobody but the net can write to parameters while it runs."""
+        if self.phase == TRAIN:
+            self.arena.touch()
+            return None
+        return self.arena.seen() if self._ours and not self._looks else None
 
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
         """Runs backward from layer ``first`` (the last one) down to ``last``. Parameter diffs are added to."""
@@ -492,7 +503,8 @@ class Net:
     def before_forward(self, callback: Callback, *, looks: bool = True) -> None:
         """Calls ``callback(layer index)`` before each layer's forward.
 
-        A callback that looks at blobs needs all of them there: without ``looks=False``, no memory is reused any more.
+        A callback that looks at blobs needs all of them there: without ``looks=False``, no memory is reused any more,
+        and weights are compared in each pass with those that the last one used.
         """
         self._call("forward", self._before, callback, looks)
 
@@ -510,6 +522,7 @@ class Net:
 
     def _call(self, way: str, when: dict[str, list[Callback]], callback: Callback, looks: bool) -> None:
         if looks:
+            self._looks = True
             self.storage.keep_all("data")
             self.storage.keep_all("diff")
         when[way].append(callback)
@@ -567,6 +580,7 @@ class Net:
     @property
     def layers(self) -> list[Layer]:
         """The layers in their order; of a Python layer, as in pycaffe, the object of the user's class."""
+        self.arena.show()
         return [node.layer.shown for node in self.nodes]
 
     @property
@@ -576,14 +590,13 @@ class Net:
     @property
     def owned(self) -> list[Parameter]:
         """Every parameter once, at the layer that owns it."""
+        self.arena.show()
         return self.arena.owned
 
     @property
     def params(self) -> OrderedDict[str, list[Any]]:
         """Parameters by layer, in the order of a caffemodel: ``net.params["conv1"][0]`` is its weight."""
         layers = [node.layer for node in self.nodes if node.layer.params]
-        if self.device.is_host:
-            return OrderedDict((layer.name, layer.blobs) for layer in layers)
         return OrderedDict((layer.name, [ShownParameter(p, self.mirrors) for p in layer.blobs]) for layer in layers)
 
     @property

@@ -421,7 +421,7 @@ class Solver:
 
     def _parameter_title(self, index: int) -> str:
         """The parameter that a history array belongs to, for messages."""
-        parameter = self.net.owned[index % len(self.net.owned)]
+        parameter = self.net.arena.owned[index % len(self.net.arena.owned)]
         node = next(node for node in self.net.nodes if any(own is parameter for own in node.layer.blobs))
         return f'parameter "{parameter.name}" of {node.layer.title}'
 

@@ -1,4 +1,6 @@
-"""What users see of a net on another device than the CPU."""
+"""What users see of a net's arrays."""
+
+import copy
 
 import numpy as np
 import pytest
@@ -117,3 +119,17 @@ def test_the_device_s_arrays_are_not_numpy_s():
     first, second = np.split(array, 2)
     assert first.shape == second.shape == (1, 3)
     assert len(array) == len(list(array)) == 2
+
+
+def test_a_parameter_of_a_net_on_the_cpu_is_the_layer_s(net):
+    on_cpu = lf.Net(schema.parse(NET, "NetParameter"), lf.TRAIN, seed=1)
+    (shown, bias), (own, _) = on_cpu.params["ip"], on_cpu.layers[1].blobs
+    assert shown == own == shown and shown != bias and {shown, on_cpu.params["ip"][0]} == {shown}
+    assert np.shares_memory(shown.data, own.data) and np.shares_memory(shown.diff, own.diff)
+    shown.data = 2
+    shown.diff[...] = 3
+    shown.lr_mult = 0.5
+    assert (own.data == 2).all() and (own.diff == 3).all() and own.lr_mult == 0.5
+    assert repr(copy.copy(shown)) == "Parameter('weight', (2, 3))"
+    with pytest.raises(AttributeError, match="'Parameter' object has no attribute 'values'"):
+        _ = shown.values

@@ -212,7 +212,8 @@ def test_a_session(solver_file, tmp_path):
     other = caffe.Net(str(tmp_path / "net.prototxt"), str(tmp_path / "w.caffemodel"), caffe.TEST)  # the old order
     assert other.params["ip"][1].data.tolist() == [1, 2]
     assert (net.blobs["x"].num, net.blobs["x"].channels, net.blobs["x"].count) == (4, 3, 12)
-    assert net.layer_dict["ip"].type == "InnerProduct" and net.layer_dict["ip"].blobs[0] is weight
+    assert net.layer_dict["ip"].type == "InnerProduct" and weight == net.layer_dict["ip"].blobs[0]
+    assert np.shares_memory(net.layer_dict["ip"].blobs[0].data, weight.data)
     solver.close()
 
 

@@ -110,7 +110,7 @@ def report(net: Net, training: bool) -> str:
         all_parameters += parameters
         all_work += work
         all_values += values
-    learnt = sum(p.count for p in net.owned if p.lr_mult)
+    learnt = sum(p.count for p in net.arena.owned if p.lr_mult)
     foot = [["all", "", "", f"{all_parameters:,}", scaled(all_work), memory(all_values * size)]]
     lines = [
         table(["layer", "type", "tops", "parameters", "multiply-adds", "memory"], rows, foot, left=3),

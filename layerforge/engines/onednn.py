@@ -91,15 +91,16 @@ class OneDnn:
         geometry: Geometry,
         scratch: np.ndarray,
         kept: np.ndarray | None = None,
+        same: bool = False,
     ) -> None:
         """y = w * x + b; ``b`` may be None.
 
         ``kept``: `kept` elements, zeros at first, in which the weights stay in oneDNN's order from call to call. They
-        are made again where a fingerprint says that w has changed.
+        are made again where a fingerprint says that w has changed, unless ``same`` says that it has not.
         """
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
         made = self._made(geometry, b is not None)
-        made.run(FORWARD, x, w, b, y, scratch, kept=kept if self._room(made, kept) else None)
+        made.run(FORWARD, x, w, b, y, scratch, kept=kept if self._room(made, kept) else None, same=same)
 
     def kept(self, geometry: Geometry) -> int:
         """How many elements weights take that stay in oneDNN's order from one forward pass to the next."""
@@ -123,13 +124,14 @@ class OneDnn:
         geometry: Geometry,
         scratch: np.ndarray,
         kept: np.ndarray | None = None,
+        same: bool = False,
         *,
         rectify: bool,
         term: np.ndarray | None = None,
     ) -> None:
         """y = factor * (w * x) + shift for each output channel, and ``term``; with ``rectify``, max(0, that).
 
-        Where weights are ``kept``, they are kept multiplied by the factor.
+        Where weights are ``kept``, they are kept multiplied by the factor; ``same`` says that both have not changed.
         """
         self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
         if term is not None:
@@ -137,7 +139,7 @@ class OneDnn:
         on = (rectify, term is not None)
         folded = _made(geometry, self.block, True, _csrc.get_threads(), False, *on)
         if self._room(folded, kept):
-            folded.run(FORWARD, x, w, shift, y, scratch, factor, kept=kept, term=term)
+            folded.run(FORWARD, x, w, shift, y, scratch, factor, kept=kept, term=term, same=same)
         else:
             made = _made(geometry, self.block, False, _csrc.get_threads(), True, *on)
             made.run(FORWARD, x, w, None, y, scratch, factor, shift, term=term)

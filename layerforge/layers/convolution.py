@@ -1,5 +1,8 @@
 """Convolution."""
 
+import operator
+from typing import Any
+
 from ..fusion import Affine, Normalise, Rectify, leading
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
@@ -31,6 +34,7 @@ class Convolution(Layer):
     tops = (1, None)
     blocks = "each"
     overwrites = True
+    made: tuple[Any, ...] = (None,)  # of what the last forward pass made what it keeps: see `made_of`
 
     def setup(self, *bottom_shapes):
         self.channels, self.windows = _filters.read(self, bottom_shapes[0])
@@ -79,9 +83,20 @@ class Convolution(Layer):
             state |= {"weights": ((kept,), self.dtype)} if kept else {}
         return state
 
-    def kept(self, engine):
-        """What forward takes more in TEST, where weights seldom change: room for them in the engine's own order."""
-        return (self.state["weights"],) if "weights" in self.state and hasattr(engine, "kept") else ()
+    def kept(self, engine, same):
+        """What forward takes more in TEST, where weights seldom change: room for them in the engine's own order, and
+        whether they are the ``same`` as in the last pass."""
+        return (self.state["weights"], same) if "weights" in self.state and hasattr(engine, "kept") else ()
+
+    def made_of(self):
+        """What decides the factor, the shift and the weights in the engine's order, and where they lie."""
+        return self.parameters_seen, self.joined, self.state.get("factor"), self.state.get("weights")
+
+    def is_same(self, made_of):
+        """Whether that is known to be as in the last forward pass."""
+        seen, *places = made_of
+        before, *others = self.made
+        return seen is not None and seen == before and all(map(operator.is_, places, others))
 
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
@@ -92,6 +107,8 @@ class Convolution(Layer):
 
     def forward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")
+        made_of = self.made_of()
+        same = self.is_same(made_of)
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
             engine = _filters.engine(self, g, (x.block, y.block))
@@ -102,9 +119,9 @@ class Convolution(Layer):
             if self.joined.steps:
                 self.forward_and_on(engine, g, x_data, y_data, y.block, self.joined.slope)
                 continue
-            engine.forward(
-                x_data, weight.data, bias.data if bias else None, y_data, g, self.scratch, *self.kept(engine)
-            )
+            b = bias.data if bias else None
+            engine.forward(x_data, weight.data, b, y_data, g, self.scratch, *self.kept(engine, same))
+            self.made = made_of
 
     def may_wait(self, steps):
         return leading(steps[-1:], Rectify) == 0 and self.engine.adds(self.geometry(self.bottom_shapes[0]))
@@ -120,22 +137,27 @@ class Convolution(Layer):
         """The same, with what follows: y_o = rectify(factor_o * sum of products + shift_o + term)."""
         weight, bias = self.params["weight"].data, self.params.get("bias")
         factor, shift, zero = self.state["factor"], self.state["shift"], self.state["zero"]
-        factor[...] = 1
-        shift[...] = bias.data if bias else 0
-        for step in self.joined.steps:
-            step.then(factor, shift)
-        given = (x, weight, factor, shift, y, g, self.scratch, *self.kept(engine))
+        made_of = self.made_of()
+        same = self.is_same(made_of)
+        if not same:
+            self.made = (None,)
+            factor[...] = 1
+            shift[...] = bias.data if bias else 0
+            for step in self.joined.steps:
+                step.then(factor, shift)
+        given = (x, weight, factor, shift, y, g, self.scratch, *self.kept(engine, same))
         if slope in (0, 1) and term is None and engine.follows(g):
             engine.forward_and_on(*given, rectify=slope == 0)
         elif slope in (0, 1) and term is not None and engine.adds(g):
             engine.forward_and_on(*given, rectify=slope == 0, term=term)
         else:
-            engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine))
+            engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine, same))
             sizes = (g.num_output, count(g.output), block)
             if term is None:
                 K.batch_norm_forward(y, zero, factor, None, shift, y, None, slope, *sizes)
             else:
                 K.normalised_sum(y, zero, factor, None, shift, term, None, None, None, None, y, slope, *sizes)
+        self.made = made_of
 
     def backward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")

@@ -25,6 +25,9 @@ NAME = "caffe"
 PACKAGE = __name__.rpartition(".")[0]
 USAGE = "usage: python -m layerforge.as_caffe SCRIPT [ARGS ...]"
 
+#: A folder with a module of the name, which is LayerForge when it is imported.
+SHIMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shims")
+
 #: Modules that have another name here.
 RENAMED = {"_caffe": "pycaffe"}
 
@@ -101,6 +104,8 @@ def real_caffe() -> str | None:
     spec = importlib.util.find_spec(NAME)
     if spec is None or spec.origin is None:  # a mere folder of that name
         return None
+    if os.path.dirname(spec.origin) == SHIMS:
+        return None
     for folder in spec.submodule_search_locations or ():
         with contextlib.suppress(OSError):
             if not any(name.startswith("_caffe.") for name in os.listdir(folder)):
@@ -154,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LayerForgeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    sys.path.append(SHIMS)  # which multiprocessing hands on to new processes
     log_to_stderr()
     runpy.run_path(script, run_name="__main__")
     return 0

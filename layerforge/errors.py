@@ -44,8 +44,8 @@ class DefinitionError(LayerForgeError):
     """The prototxt: syntax, an unknown type or field, a dangling bottom."""
 
 
-class ShapeError(LayerForgeError):
-    """Shapes that do not fit a layer."""
+class ShapeError(LayerForgeError, ValueError):
+    """Shapes that do not fit a layer. A ValueError, as pycaffe's ``caffe.io`` raised for such arrays."""
 
 
 class DataError(LayerForgeError):

@@ -75,6 +75,32 @@ def test_script(tmp_path):
     assert done.returncode == 3
 
 
+def test_processes_that_a_script_starts(tmp_path):
+    """Those of multiprocessing import the script again, in an interpreter that knows its path only."""
+    (tmp_path / "script.py").write_text(
+        """
+import multiprocessing
+import caffe.io
+from caffe import layers as L
+
+def double(x):
+    import caffe
+    return caffe.io.array_to_datum(x).data, caffe.__name__, caffe.install_as_caffe()
+
+if __name__ == "__main__":
+    import numpy as np
+    for method in multiprocessing.get_all_start_methods():
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            print(method, pool.map(double, [np.ones((1, 1, 2), np.uint8)]))
+"""
+    )
+    done = run("script.py", cwd=tmp_path)
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines()) == [
+        f"{method} [(b'\\x01\\x01', 'layerforge', None)]" for method in ("fork", "forkserver", "spawn")
+    ]
+
+
 def test_a_script_may_choose_the_level_of_the_log(tmp_path):
     (tmp_path / "quiet.py").write_text(
         "import os\nos.environ['GLOG_minloglevel'] = '2'\nimport caffe\ncaffe.log('hidden')\n"

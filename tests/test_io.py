@@ -94,6 +94,7 @@ def test_datum_mistakes():
     with pytest.raises(ShapeError) as error:
         io.array_to_datum(np.zeros((4, 5)))
     assert str(error.value) == ("a Datum has three axes, channels, height and width; this array has shape (4, 5)")
+    assert isinstance(error.value, ValueError)  # which pycaffe raised
     with pytest.raises(DataError) as error:
         io.datum_to_array(schema.message("Datum")(data=b"\xff\xd8", encoded=True))
     assert str(error.value) == "this Datum holds an encoded image: decode its data with cv2.imdecode"

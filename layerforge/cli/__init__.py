@@ -120,14 +120,16 @@ def command(argv: list[str]) -> int:
 
 
 def split(argv: list[str]) -> tuple[str | None, list[str]]:
-    """The verb of a command line, which may stand anywhere, and the rest.
+    """The verb of a command line, which may stand anywhere, and the rest. In front it may be called as Caffe's file.
 
     >>> split(["-solver", "train", "train"])
     ('train', ['-solver', 'train'])
+    >>> split(["draw_net.py", "net.prototxt", "net.png"])
+    ('draw', ['net.prototxt', 'net.png'])
     """
     takes_value = False
     for i, word in enumerate(argv):
-        name = word.replace("-", "_") if i == 0 else word
+        name = word.removesuffix(".py").removesuffix(".bin").replace("-", "_") if i == 0 else word
         if not takes_value and (name in VERBS or name in ALIASES):
             return ALIASES.get(name, name), argv[:i] + argv[i + 1 :]
         match = flags.FLAG.fullmatch(word)

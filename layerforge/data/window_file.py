@@ -67,7 +67,11 @@ class WindowFile:
         image = len(self.paths)
         self.paths.append(root + path)
         self.path_lines.append(line)
-        for _ in range(self._number("the number of windows")):
+        count = self._number("the number of windows")
+        place = self._place()
+        for i in range(count):
+            if self._at == len(self._lines):
+                raise DataError(f"{place}: the number of windows is {count}, but the file ends after {i}")
             self.windows.append(self._window(image))
 
     def _window(self, image: int) -> Window:

@@ -108,6 +108,9 @@ def test_spellings(argv, expected):
         (["-solver", "train", "train"], ("train", ["-solver", "train"])),
         (["-resume", "train"], ("train", ["-resume"])),
         (["device-query"], ("device_query", [])),
+        (["classify.py", "test.py"], ("classify", ["test.py"])),
+        (["plot_training_log.py", "0", "a.png"], ("plot", ["0", "a.png"])),
+        (["convert_imageset.bin", "-gray"], ("convert_imageset", ["-gray"])),
         (["-solver", "train"], (None, ["-solver", "train"])),
     ],
 )

@@ -76,7 +76,7 @@ NO_IMAGE = "is not the beginning of an image: write # and its index"
         ("jpg\n3\n40", "jpg\n4\n40", "windows.txt:3: an image has 4 channels; 1 and 3 can be read"),
         ("jpg\n3\n10", "jpg\n1\n10", "windows.txt:12: an image has 1 channels, those before have 3"),
         ("10\n10\n0\n", "10\n", 'source "windows.txt" ends where the width should follow'),
-        ("10\n10\n0\n", "10\n10\n1\n", 'source "windows.txt" ends where a window should follow'),
+        ("10\n10\n0\n", "10\n10\n1\n", "windows.txt:15: the number of windows is 1, but the file ends after 0"),
     ],
 )
 def test_files_that_are_wrong(old, new, text):

@@ -146,11 +146,16 @@ FOUND = {
     "lfs": "a pointer of Git LFS",
     "hdf5": "an HDF5 file",
     "text": "text",
+    "npy": "an array of NumPy (.npy)",
 }
 HINTS = {
     ("html", ""): " Its download failed: download it again.",
     ("lfs", ""): " Run: git lfs pull",
     ("hdf5", ""): " Give it a name that ends in .h5.",
+    (
+        "npy",
+        "BlobProto",
+    ): " caffe.io.array_to_blobproto(np.load(file)[np.newaxis]) makes one.",
     ("SolverState", "NetParameter"): " Give it to --snapshot, and the .caffemodel beside it to --weights.",
     ("NetParameter", "SolverState"): " Give it to --weights, and the .solverstate beside it to --snapshot.",
 }
@@ -174,6 +179,8 @@ def _what(buffer: Any, wanted: str) -> str | None:
     head = bytes(buffer[:200])
     if head.startswith(b"\x89HDF"):
         return "hdf5"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
     if head.startswith(b"version https://git-lfs"):
         return "lfs"
     if head.lstrip()[:1] == b"<":

@@ -446,6 +446,13 @@ def cut(path, length):
             " download the file again.",
         ),
         (wire.read_blob, field(99, b"x"), DataError, "this is not an array (.binaryproto)."),
+        (
+            wire.read_blob,
+            b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'",
+            DataError,
+            "this is an array of NumPy (.npy); an array (.binaryproto) is wanted."
+            " caffe.io.array_to_blobproto(np.load(file)[np.newaxis]) makes one.",
+        ),
     ],
 )
 def test_files_that_are_damaged_or_something_else(tmp_path, read, content, error, expected):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +37,35 @@ class _Environment:
         options: dict[str, Any] = {"subdir": path.is_dir(), "readonly": True, "readahead": readahead, "create": False}
         try:
             self.lmdb = lmdb.open(str(path), **options)
-        except lmdb.Error:  # the lock file cannot be written: a read-only folder, or a file system without locks
+        except lmdb.Error as error:
+            if "already open" in str(error):  # by a script, which may look into what a net reads
+                with _unguarded():
+                    self.lmdb = lmdb.open(str(path), lock=False, **options)
+                return
+            # The lock file cannot be written: a read-only folder, or a file system without locks.
             self.lmdb = lmdb.open(str(path), lock=False, **options)
 
     def __del__(self) -> None:
         if hasattr(self, "lmdb"):
             self.lmdb.close()
+
+
+@contextlib.contextmanager
+def _unguarded() -> Iterator[None]:
+    """Keeps py-lmdb from asking whether the process has a file open already.
+
+    It asks because two that lock would lose each other's locks; one that does not lock has none to lose.
+    """
+    guard: Any = sys.modules.get("lmdb._envid")
+    if guard is None or not hasattr(guard, "env_keys"):  # of py-lmdb 3
+        yield
+        return
+    asked = guard.env_keys
+    guard.env_keys = lambda path, subdir: ()
+    try:
+        yield
+    finally:
+        guard.env_keys = asked
 
 
 class LmdbSource(Source):

@@ -7,7 +7,7 @@ from layerforge.data import open_source
 from layerforge.data.lmdb_source import LmdbSource
 from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.data.source import BadRecord
-from layerforge.datum import Datum, datum_bytes
+from layerforge.datum import Datum, datum_bytes, parse_datum
 from layerforge.errors import DataError
 
 COUNT = 300
@@ -181,6 +181,21 @@ def test_an_empty_database(tmp_path):
     with pytest.raises(DataError) as error:
         open_source(tmp_path / "db")
     assert str(error.value) == f'source "{tmp_path / "db"}" is an LMDB without a single record'
+
+
+def test_a_database_that_a_script_has_open(path):
+    """In a notebook: the database was written, or looked into, and never closed."""
+    mine = lmdb.open(str(path))
+    source = open_source(path)
+    with mine.begin() as transaction:
+        assert len(source) == transaction.stat()["entries"]
+        for i, (key, value) in enumerate(transaction.cursor()):
+            assert source.key(i) == key
+            assert source.read(i) == parse_datum(value)
+    source.close()
+    with pytest.raises(lmdb.Error, match="already open"):  # the library's guard stands as before
+        lmdb.open(str(path))
+    mine.close()
 
 
 def test_a_database_that_the_library_refuses(path, monkeypatch):

@@ -134,6 +134,13 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
     return crops
 
 
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
+
+
 class Transformer:
     """Images to network inputs, by input blob: resize, transpose, channel swap, raw scale, mean, input scale, in this
     order.
@@ -155,14 +162,19 @@ class Transformer:
         return self.inputs[in_]
 
     def preprocess(self, in_: str, data: Any) -> np.ndarray:
-        """The network input, of the shape of ``in_`` without its first axis, for an image (H, W, C)."""
+        """The network input, of the shape of ``in_`` without its first axis, for an image (H, W, C).
+
+        As in pycaffe, an image that is not transposed keeps its axes, and a grey one may be for an input of more
+        channels: a blob takes what broadcasts to its shape.
+        """
         shape = self._shape(in_)[1:]
         out = np.asarray(data).astype(np.float32, copy=False)
         if out.shape[:2] != shape[1:]:
             out = resize_image(out, shape[1:])
         if in_ in self.transpose:
             out = out.transpose(self.transpose[in_])
-        if out.shape != shape:
+        swapped, transposed = in_ in self.channel_swap, in_ in self.transpose
+        if out.shape != shape and (swapped or (transposed and not _broadcasts(out.shape, shape))):
             raise ShapeError(f'"{in_}" takes {shape}; the image gives {out.shape}. Is set_transpose as it should be?')
         if in_ in self.channel_swap:
             out = out[list(self.channel_swap[in_])]

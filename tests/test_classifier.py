@@ -83,8 +83,8 @@ def test_mistakes(folder, tmp_path):
         classifier(folder, image_dims=(8, 4)).predict(images(1))
     assert str(error.value) == "image_dims: (8, 4) must not be smaller than the net's input (4, 5)"
     with pytest.raises(ShapeError) as error:
-        classifier(folder).predict(images(1, (4, 5, 1)))
-    assert str(error.value) == '"data" takes (3, 4, 5); the image gives (1, 4, 5). Is set_transpose as it should be?'
+        classifier(folder).predict(images(1, (4, 5, 4)))
+    assert str(error.value) == '"data" takes (3, 4, 5); the image gives (4, 4, 5). Is set_transpose as it should be?'
     (tmp_path / "flat.prototxt").write_text(
         'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }'
     )

@@ -237,6 +237,18 @@ def test_deprocess_goes_back(transformer):
     assert np.allclose(transformer.deprocess("data", made[np.newaxis]), image, atol=1e-5)
 
 
+def test_what_broadcasts_to_the_input_will_do(transformer):
+    """Scripts on digits give images (H, W); others transpose by hand, or give a grey image to a net of colours."""
+    plain = io.Transformer({"data": (1, 1, 4, 5)})
+    plain.set_raw_scale("data", 2)
+    image = np.random.default_rng(1).random((4, 5), np.float32)
+    assert np.array_equal(plain.preprocess("data", image), 2 * image)
+    by_hand = io.Transformer({"data": (1, 3, 4, 5)})
+    image = np.random.default_rng(2).random((4, 5, 3), np.float32)
+    assert np.array_equal(by_hand.preprocess("data", image), image)
+    assert np.array_equal(transformer.preprocess("data", image[:, :, :1]), image[np.newaxis, :, :, 0])
+
+
 def test_grey_goes_there_and_back():
     made = io.Transformer({"data": (1, 1, 1, 5)})
     made.set_transpose("data", (2, 0, 1))
@@ -285,7 +297,12 @@ def test_means(transformer):
             "mean: its shape (1, 4, 5) must have the 3 channels of the input, and three axes",
         ),
         (
-            lambda t: t.preprocess("data", np.zeros((4, 5, 1))),
+            lambda t: t.preprocess("data", np.zeros((4, 5, 4))),
+            ShapeError,
+            '"data" takes (3, 4, 5); the image gives (4, 4, 5). Is set_transpose as it should be?',
+        ),
+        (
+            lambda t: (t.set_channel_swap("data", (2, 1, 0)), t.preprocess("data", np.zeros((4, 5, 1)))),
             ShapeError,
             '"data" takes (3, 4, 5); the image gives (1, 4, 5). Is set_transpose as it should be?',
         ),

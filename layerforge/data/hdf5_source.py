@@ -40,7 +40,8 @@ class Hdf5Source:
         self._arrays: dict[str, Any] = {}  # of the file at hand: arrays, or datasets of a large one
         self._orders: dict[tuple[int, int], np.ndarray] = {}
         if not sum(self.rows):
-            raise DataError(f'source "{uri}": its {len(self.files)} files hold no rows')
+            held = "file holds" if len(self.files) == 1 else f"{len(self.files)} files hold"
+            raise DataError(f'source "{uri}": its {held} no rows')
 
     def __len__(self) -> int:
         return sum(self.rows)

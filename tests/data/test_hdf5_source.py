@@ -163,7 +163,7 @@ def test_a_dataset_of_text(folder):
 def test_no_rows(folder):
     write(folder / "part0.h5", data=np.zeros((0, 2, 3)), label=np.zeros(0))
     (folder / "list.txt").write_text("part0.h5\n")
-    assert refused() == 'source "list.txt": its 1 files hold no rows'
+    assert refused() == 'source "list.txt": its file holds no rows'
 
 
 @pytest.mark.usefixtures("size")

@@ -157,6 +157,11 @@ class Layer:
         """For types with `blocks`: whether this layer takes bottoms, or tops, in blocks of so many channels."""
         return True
 
+    def gain_by_whole(self) -> float:
+        """For types with `blocks` "each": what a forward pass gains, in multiplications, where a block is all channels
+        and not as many as a vector has; below 0 what it loses."""
+        return 0.0
+
     def left_blocks(self, name: str, block: int) -> None:
         """Is told that a blob's order became plain between forward and backward, and that of state ``name`` with it."""
 

@@ -24,10 +24,13 @@ from .blob import Shape, View
 from .node import Node
 
 
-def plan(nodes: Sequence[Node], views: Mapping[str, View], plain: Collection[str], block: int) -> list[set[str]]:
+def plan(
+    nodes: Sequence[Node], views: Mapping[str, View], plain: Collection[str], block: int, whole: bool = False
+) -> list[set[str]]:
     """The groups of blobs that may lie in blocks of so many channels: each group together, or not at all.
 
-    ``plain`` are the names of blobs that must not. A group is what the layers between convolutions hold together.
+    ``plain`` are the names of blobs that must not. A group is what the layers between convolutions hold together. With
+    ``whole``, those that may lie with all channels of a position side by side, which are a multiple of ``block``.
     """
     if block == 1:
         return []
@@ -43,8 +46,12 @@ def plan(nodes: Sequence[Node], views: Mapping[str, View], plain: Collection[str
     for node in nodes:
         touched = [(view, i >= len(node.bottom)) for i, view in enumerate((*node.bottom, *node.top))]
         names = [view.name for view, _ in touched if view.name in parents]
+        channels = {views[name].shape[1] for name in names}
         for view, is_top in touched:
-            if view.name in parents and not (node.layer.blocks and node.layer.takes_blocks(block, is_top)):
+            if view.name not in parents:
+                continue
+            takes = node.layer.blocks and node.layer.takes_blocks(view.shape[1] if whole else block, is_top)
+            if not takes or (whole and node.layer.blocks == "alike" and len(channels) > 1):
                 refused.add(view.name)
         if node.layer.blocks == "each":
             gains.update(names)

@@ -172,6 +172,7 @@ class Storage:
         self._wait = not self.data.reuse  # whether they may leave values to who reads them
         self._apart: set[str] = set()  # blobs whose layers stay apart, because somebody looked
         self.groups: list[set[str]] = []  # blobs that lie in blocks of channels
+        self._gains_by_whole: bool | None = None  # whether a block is rather to be all channels of an image
         self._engines_told = False
         self._seen: set[str] = set()  # blobs that must lie plain, because somebody looked
         self.scratch: Any = None
@@ -220,8 +221,14 @@ class Storage:
         block = 1 if any(node.dynamic for node in self.nodes) else engines.block(self.device.name, self.dtype)
         self.groups = layout.plan(self.nodes, self.views, plain, block)
         blocked = set().union(*self.groups)
+        if self._gains_by_whole is None:  # once: what is in memory lies as it lies
+            self._gains_by_whole = self.data.reuse and sum(node.layer.gain_by_whole() for node in self.nodes) > 0
+        whole = block > 1 and self._gains_by_whole
+        if whole:
+            groups = layout.plan(self.nodes, self.views, plain, block, whole=True)
+            whole = blocked == set().union(*groups)
         for view in self.views.values():
-            view.block = block if view.name in blocked else 1
+            view.block = (view.shape[1] if whole else block) if view.name in blocked else 1
         self._tell_layers()
 
     def _join(self) -> None:

@@ -313,7 +313,7 @@ def shared(first, second, *, second_outputs=3, bottom="data"):
 def test_sharers_learn_at_one_rate(first, second, rates):
     made = net(shared(first, second))
     mine, theirs = made.params["ip2"][0], made.params["ip"][0]
-    assert mine.owner is theirs
+    assert mine.owner == theirs
     assert (mine.lr_mult, mine.decay_mult) == (theirs.lr_mult, theirs.decay_mult) == rates
     assert len(made.owned) == 3
 

@@ -194,3 +194,95 @@ def test_to_plain(shape, block):
     lies = np.moveaxis(x.reshape(shape[0], -1, block, *shape[2:]), 2, -1).copy().reshape(-1)
     layout.to_plain(lies, shape, block)
     np.testing.assert_array_equal(lies.reshape(shape), x)
+
+
+# Of each image, all channels may lie side by side: nothing changes their number but convolutions.
+WHOLE = TEXT.replace('type: "Concat"', 'type: "Eltwise"').replace("num_output: 16", "num_output: 48")
+whole = pytest.mark.skipif(BLOCK != 16, reason="who has shorter vectors keeps blocks of them")
+
+
+def blocks(net):
+    return {name: net.views[name].block for name in set().union(*net.storage.groups)}
+
+
+def inferring(text=WHOLE, **options):
+    return make(phase=lf.TEST, text=text.replace("force_backward: true", ""), **options)
+
+
+@pytest.fixture
+def by_columns():
+    net = inferring(WHOLE.replace("convolution_param {", "convolution_param { engine: CAFFE"), reuse=False)
+    assert not net.storage.groups
+    net.run_forward()
+    return net
+
+
+@whole
+def test_who_lies_whole():
+    assert blocks(inferring()) == dict.fromkeys(IN_BLOCKS, 32)
+    assert set(blocks(inferring(reuse=False)).values()) == {16}
+    assert set(blocks(make(text=WHOLE)).values()) == {16}  # which learns
+    assert set(blocks(inferring(TEXT)).values()) == {16}  # whose Concat has more channels above than below
+    single_taps = WHOLE.replace("kernel_size: 3 weight", "kernel_size: 1 weight")
+    single_taps = single_taps.replace("kernel_size: 3 pad: 1 group: 2", "kernel_size: 1")
+    assert set(blocks(inferring(single_taps)).values()) == {16}
+
+
+@whole
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("fuse", [True, False])
+def test_the_same_numbers_whole(by_columns, fuse, threads):
+    before = lf.get_threads()
+    lf.set_threads(threads)
+    net = inferring(fuse=fuse)
+    for _ in range(2):
+        outputs = net.forward()
+    assert set(blocks(net).values()) == {32}
+    assert_same(outputs, {name: by_columns.blobs[name].data for name in outputs})
+    lf.set_threads(before)
+
+
+@whole
+@pytest.mark.parametrize("name", sorted(IN_BLOCKS))
+def test_looking_at_one_that_lies_whole(by_columns, name):
+    net = inferring()
+    for _ in range(3):
+        net.run_forward()
+        assert_same({name: net.blobs[name].data}, {name: by_columns.blobs[name].data})
+    outputs = net.forward()
+    assert_same(outputs, {name: by_columns.blobs[name].data for name in outputs})
+    assert name not in blocks(net) and set(blocks(net).values()) <= {32}
+
+
+@whole
+def test_gradients_whole(by_columns):
+    net = make(phase=lf.TEST, text=WHOLE)
+    assert set(blocks(net).values()) == {16}  # it is there for gradients
+    net = inferring()
+    assert set(blocks(net).values()) == {32}
+    for each in (net, by_columns):
+        each.run_forward()
+        backward(each)
+    for name, parameters in net.params.items():
+        for i, parameter in enumerate(parameters):
+            assert_same({f"{name} {i}": parameter.diff}, {f"{name} {i}": by_columns.params[name][i].diff})
+
+
+@whole
+def test_callbacks_see_plain_blobs_that_lay_whole(by_columns):
+    net, seen = inferring(), {}
+    net.run_forward()
+    net.after_forward(lambda i: seen.update({view.name: np.array(view.data) for view in net.nodes[i].top}))
+    net.run_forward()
+    assert_same(seen, {name: by_columns.blobs[name].data for name in seen})
+
+
+@whole
+def test_another_shape_whole(by_columns):
+    net = inferring()
+    net.run_forward()
+    for each in (net, by_columns):
+        each.blobs["data"].reshape(3, 3, 21, 19)
+        each.blobs["data"].data[...] = np.random.default_rng(4).standard_normal((3, 3, 21, 19))
+    assert_same(net.forward(), by_columns.forward())
+    assert set(blocks(net).values()) == {32}

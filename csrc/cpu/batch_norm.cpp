@@ -1,4 +1,5 @@
-// Batch normalisation by rows: the positions of a channel, or of a block of channels side by side.
+// Batch normalisation by rows: the positions of a channel, or of a block of channels side by side. Where all channels
+// of a position lie side by side, by lines: the channels of a position.
 #include "strips.h"
 
 namespace {
@@ -39,6 +40,19 @@ struct Rows {
       fold(squares, block);
       for (int64_t l = 0; l < block; ++l) square[r * block + l] = squares[l];
     }
+  }
+
+  CLONES static void wide_moments(int64_t begin, int64_t end, const T* x, T* mean, T* square, int64_t positions,
+                                  int64_t block) {
+    for_wide_lanes(begin, end, x, positions, block, [=](int64_t c, int width, const T* row) {
+      T sums[strip<T>] = {}, squares[strip<T>] = {};
+      for (int64_t j = 0; j < positions * block; j += block)
+        for (int k = 0; k < width; ++k) sums[k] += row[j + k];
+      for (int k = 0; k < width; ++k) mean[c + k] = sums[k] /= T(positions);
+      for (int64_t j = 0; j < positions * block; j += block)
+        for (int k = 0; k < width; ++k) squares[k] += (row[j + k] - sums[k]) * (row[j + k] - sums[k]);
+      for (int k = 0; k < width; ++k) square[c + k] = squares[k];
+    });
   }
 
 #define VALUE(x, k) ((((x) - of.m.value[k]) * of.s.value[k]) * of.v.value[k] + of.o.value[k])
@@ -112,6 +126,25 @@ struct Rows {
     }
   }
 
+  CLONES static void wide_products(int64_t begin, int64_t end, const T* x, Channels<T> of, const T* dy, T* sum, T* dot,
+                                   T slope, int64_t positions, int64_t block) {
+    for_wide_lanes(begin, end, x, positions, block, [=](int64_t c, int width, const T* row) mutable {
+      const T* const d = dy + (row - x);
+      of.at(c % block, width);
+      T sums[strip<T>] = {}, dots[strip<T>] = {};
+      for (int64_t j = 0; j < positions * block; j += block)
+        for (int k = 0; k < width; ++k) {
+          const T dz = VALUE(row[j + k], k) > 0 ? d[j + k] : slope * d[j + k];
+          sums[k] += dz;
+          dots[k] += dz * (row[j + k] - of.m.value[k]);
+        }
+      for (int k = 0; k < width; ++k) {
+        sum[c + k] = sums[k];
+        dot[c + k] = dots[k];
+      }
+    });
+  }
+
   CLONES static void backward(int64_t begin, int64_t end, const T* x, Channels<T> of, const T* dy, const T* sum,
                               const T* dot, T* dx, T* between, T slope, T number, int64_t groups, int64_t positions,
                               int64_t block) {
@@ -173,15 +206,16 @@ void lines(int64_t count, int64_t channels, Body body) {
 
 template <class T>
 void lane_moments(index_t count, const T* x, T* mean, T* square, index_t positions, index_t block) {
+  const auto moments = block > strip<T> ? Rows<T>::wide_moments : Rows<T>::moments;
   parallel(count / block,
-           [=](int64_t begin, int64_t end, int) { Rows<T>::moments(begin, end, x, mean, square, positions, block); });
+           [=](int64_t begin, int64_t end, int) { moments(begin, end, x, mean, square, positions, block); });
 }
 
 template <class T>
 void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, T* y, T* kept,
                         T slope, index_t channels, index_t positions, index_t block) {
   if (count == 0) return;
-  if (positions == 1)
+  if (positions == 1 || block == channels)
     lines(count, channels, [=](int64_t e, int64_t c) {
       const T value = x[e];
       if (kept) kept[e] = value;
@@ -199,7 +233,7 @@ void normalised_sum(index_t count, const T* a, const T* mean_a, const T* scale_a
                     const T* b, const T* mean_b, const T* scale_b, const T* w_b, const T* b_b, T* y, T slope,
                     index_t channels, index_t positions, index_t block) {
   if (count == 0) return;
-  if (positions == 1)
+  if (positions == 1 || block == channels)
     lines(count, channels, [=](int64_t e, int64_t c) {
       const T left = mean_a ? ((a[e] - mean_a[c]) * scale_a[c]) * (w_a ? w_a[c] : T(1)) + (b_a ? b_a[c] : T(0)) : a[e];
       const T right = mean_b ? ((b[e] - mean_b[c]) * scale_b[c]) * (w_b ? w_b[c] : T(1)) + (b_b ? b_b[c] : T(0)) : b[e];
@@ -223,6 +257,10 @@ void lane_products(index_t count, const T* x, const T* mean, const T* scale, con
       sum[e] = dz;
       dot[e] = dz * (x[e] - mean[c]);
     });
+  else if (block > strip<T>)
+    parallel(count / block, [=](int64_t begin, int64_t end, int) {
+      Rows<T>::wide_products(begin, end, x, {mean, scale, w, b}, dy, sum, dot, slope, positions, block);
+    });
   else
     parallel(count / block, [=](int64_t begin, int64_t end, int) {
       Rows<T>::products(begin, end, x, {mean, scale, w, b}, dy, sum, dot, slope, channels / block, positions, block);
@@ -234,7 +272,7 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
                          const T* sum, const T* dot, T* dx, T* between, T slope, T number, index_t channels,
                          index_t positions, index_t block) {
   if (count == 0) return;
-  if (positions == 1)
+  if (positions == 1 || block == channels)
     lines(count, channels, [=](int64_t e, int64_t c) {
       const T v = w ? w[c] : T(1);
       const T t = ((x[e] - mean[c]) * scale[c]) * v + (b ? b[c] : T(0));

@@ -72,13 +72,24 @@ struct Blocks {
       for (int64_t l = 0; l < block; ++l) sum[r * block + l] = lanes[l];
     }
   }
+
+  CLONES static void wide_sums(int64_t begin, int64_t end, const T* x, const T* y, T* sum, int64_t inner,
+                               int64_t block) {
+    for_wide_lanes(begin, end, x, inner, block, [=](int64_t c, int width, const T* a) {
+      T lanes[strip<T>] = {};
+      for (int64_t j = 0; j < inner * block; j += block)
+        for (int k = 0; k < width; ++k) lanes[k] += y ? a[j + k] * y[a - x + j + k] : a[j + k];
+      for (int k = 0; k < width; ++k) sum[c + k] = lanes[k];
+    });
+  }
 };
 
 template <class T>
 void scale_and_shift(index_t count, const T* x, const T* w, const T* b, T* y, index_t size, index_t inner,
                      index_t block) {
   if (count == 0) return;
-  if (block > 1)
+  if (block == size) inner = 1;  // lines of all channels
+  if (block > 1 && block < size)
     parallel(count / (inner * block), [=](int64_t begin, int64_t end, int) {
       Blocks<T>::scale_and_shift(begin, end, x, w, b, y, size / block, inner, block);
     });
@@ -99,8 +110,8 @@ CPU_KERNEL(shift)
 
 template <class T>
 void lane_sums(index_t count, const T* x, const T* y, T* sum, index_t inner, index_t block) {
-  parallel(count / block,
-           [=](int64_t begin, int64_t end, int) { Blocks<T>::sums(begin, end, x, y, sum, inner, block); });
+  const auto sums = block > strip<T> ? Blocks<T>::wide_sums : Blocks<T>::sums;
+  parallel(count / block, [=](int64_t begin, int64_t end, int) { sums(begin, end, x, y, sum, inner, block); });
 }
 CPU_KERNEL(lane_sums)
 

@@ -214,9 +214,10 @@ void forward(int64_t count, const T* x, T* y, const Shape& shape, int block, T s
     return for_strips(count, shape, [&] { return forward_of_strip(x, y, shape, kStrip, scale, k, power); });
 #ifdef LAYERFORGE_AVX512
   if constexpr (std::is_same_v<Power, ThreeQuarters>)
-    if (block == kLanes && shape.size <= wide::kMost && has_avx512())
+    if (wide::takes(shape, block) && has_avx512())
       return for_positions(count, shape, block, wide::kPositions, [&] {
-        return [&](int64_t at, int64_t width) { wide::forward(x + at, y + at, shape, width, scale, k); };
+        return
+            [&](int64_t at, int64_t width) { wide::forward(x + at, y + at, shape, {shape, block}, width, scale, k); };
       });
 #endif
   for_positions(count, shape, block, kFew, [&] {
@@ -238,10 +239,10 @@ void backward(int64_t count, const T* x, const T* dy, T* dx, const Shape& shape,
                       [&] { return backward_of_strip(x, dy, dx, shape, kStrip, scale, k, factor, power); });
 #ifdef LAYERFORGE_AVX512
   if constexpr (std::is_same_v<Power, ThreeQuarters>)
-    if (block == kLanes && shape.size <= wide::kMost && has_avx512())
+    if (wide::takes(shape, block) && has_avx512())
       return for_positions(count, shape, block, wide::kPositions, [&] {
         return [&](int64_t at, int64_t width) {
-          wide::backward(x + at, dy + at, dx + at, shape, width, scale, k, factor);
+          wide::backward(x + at, dy + at, dx + at, shape, {shape, block}, width, scale, k, factor);
         };
       });
 #endif

@@ -1,12 +1,23 @@
-// Local response normalisation of blobs in blocks of 16 channels, in vectors of AVX-512: a vector holds 16 channels of
-// a position, and its neighbours are two vectors shifted against each other. The same bits as in plain order. Included
-// by lrn.cpp, for beta 0.75.
+// Local response normalisation of blobs in blocks of 16 channels, or with all channels of a position side by side, in
+// vectors of AVX-512: a vector holds 16 channels of a position, and its neighbours are two vectors shifted against each
+// other. The same bits as in plain order. Included by lrn.cpp, for beta 0.75.
 #pragma once
 
 namespace wide {
 
 constexpr int64_t kPositions = 32;  // walked together: what is read again is in the cache
 constexpr int kMost = 31;           // channels of a sum: they lie in three blocks at most
+
+// How far it is from a position to the next, and from a vector of a position to its next.
+struct Way {
+  int64_t step, distance;
+  Way(const Shape& shape, int block) : step(block), distance(block > kLanes ? kLanes : shape.positions * kLanes) {}
+};
+
+bool takes(const Shape& shape, int block) {
+  const bool whole = block == shape.channels && block % kLanes == 0;
+  return (block == kLanes || whole) && shape.size <= kMost;
+}
 
 // s^-3/4, as ThreeQuarters does it.
 AVX512_INLINE __m512 power(__m512 s) {
@@ -48,18 +59,18 @@ AVX512_INLINE __m512 load(const float* x, int64_t distance, int block, int block
 AVX512_INLINE __m512 squared(__m512 x) { return _mm512_mul_ps(x, x); }
 
 // What comes next in memory of each block, while these positions are computed.
-AVX512_INLINE void fetch(const float* x) {
-  _mm_prefetch(reinterpret_cast<const char*>(x + kPositions * kLanes), _MM_HINT_T0);
+AVX512_INLINE void fetch(const float* x, int64_t step) {
+  _mm_prefetch(reinterpret_cast<const char*>(x + kPositions * step), _MM_HINT_T0);
 }
 
 template <int size>
-AVX512 void forward_of(const float* x, float* y, const Shape& shape, int64_t width, float scale, float k) {
+AVX512 void forward_of(const float* x, float* y, const Shape& shape, Way way, int64_t width, float scale, float k) {
   const int blocks = shape.channels / kLanes;
-  const int64_t distance = shape.positions * kLanes;
-  for (int64_t p = 0; p < width; ++p, x += kLanes, y += kLanes) {
+  const int64_t step = way.step, distance = way.distance;
+  for (int64_t p = 0; p < width; ++p, x += step, y += step) {
     __m512 last = _mm512_setzero_ps(), value = _mm512_loadu_ps(x), own = squared(value);
     for (int block = 0; block < blocks; ++block) {
-      fetch(x + block * distance);
+      fetch(x + block * distance, step);
       const __m512 coming = load(x, distance, block + 1, blocks), next = squared(coming);
       const __m512 sum = sum_of_near<size>(last, own, next, shape.size, shape.before());
       const __m512 s = _mm512_add_ps(_mm512_set1_ps(k), _mm512_mul_ps(_mm512_set1_ps(scale), sum));
@@ -69,16 +80,16 @@ AVX512 void forward_of(const float* x, float* y, const Shape& shape, int64_t wid
   }
 }
 
-void forward(const float* x, float* y, const Shape& shape, int64_t width, float scale, float k) {
-  (shape.size == 5 ? forward_of<5> : forward_of<0>)(x, y, shape, width, scale, k);
+void forward(const float* x, float* y, const Shape& shape, Way way, int64_t width, float scale, float k) {
+  (shape.size == 5 ? forward_of<5> : forward_of<0>)(x, y, shape, way, width, scale, k);
 }
 
 template <int size>
-AVX512 void backward_of(const float* x, const float* dy, float* dx, const Shape& shape, int64_t width, float scale,
-                        float k, float factor) {
+AVX512 void backward_of(const float* x, const float* dy, float* dx, const Shape& shape, Way way, int64_t width,
+                        float scale, float k, float factor) {
   const int blocks = shape.channels / kLanes;
-  const int64_t distance = shape.positions * kLanes;
-  for (int64_t p = 0; p < width; ++p, x += kLanes, dy += kLanes, dx += kLanes) {
+  const int64_t step = way.step, distance = way.distance;
+  for (int64_t p = 0; p < width; ++p, x += step, dy += step, dx += step) {
     __m512 last = _mm512_setzero_ps(), own = last, value = _mm512_loadu_ps(x), next = squared(value);
     __m512 last_ratio = last, ratio = last, share = last, value_before = last;
     for (int block = 0; block <= blocks; ++block) {  // dx of the block before
@@ -86,8 +97,8 @@ AVX512 void backward_of(const float* x, const float* dy, float* dx, const Shape&
       last = own, own = next;
       const __m512 now = value;
       if (block < blocks) {
-        fetch(x + block * distance);
-        fetch(dy + block * distance);
+        fetch(x + block * distance, step);
+        fetch(dy + block * distance, step);
         value = load(x, distance, block + 1, blocks);
         next = squared(value);
         const __m512 sum = sum_of_near<size>(last, own, next, shape.size, shape.before());
@@ -106,9 +117,9 @@ AVX512 void backward_of(const float* x, const float* dy, float* dx, const Shape&
   }
 }
 
-void backward(const float* x, const float* dy, float* dx, const Shape& shape, int64_t width, float scale, float k,
-              float factor) {
-  (shape.size == 5 ? backward_of<5> : backward_of<0>)(x, dy, dx, shape, width, scale, k, factor);
+void backward(const float* x, const float* dy, float* dx, const Shape& shape, Way way, int64_t width, float scale,
+              float k, float factor) {
+  (shape.size == 5 ? backward_of<5> : backward_of<0>)(x, dy, dx, shape, way, width, scale, k, factor);
 }
 
 }  // namespace wide

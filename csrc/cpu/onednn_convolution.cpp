@@ -1,8 +1,8 @@
 // Convolution by oneDNN: forward, and the gradients of the input and of the weights.
 //
-// x and y lie plain (N, C, spatial...) or in blocks of 8 or 16 channels (N, C / block, spatial..., block), weights and
-// their gradients plain. Inside, oneDNN chooses its own layouts; the Task reorders. The same layouts and number of
-// threads give the same bits.
+// x and y lie plain (N, C, spatial...), in blocks of 8 or 16 channels (N, C / block, spatial..., block) or with all
+// channels of a position side by side (N, spatial..., C), weights and their gradients plain. Inside, oneDNN chooses its
+// own layouts; the Task reorders. The same layouts and number of threads give the same bits.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -19,17 +19,19 @@ namespace {
 
 typedef std::vector<int64_t> Axes;
 
-// block: 1 for plain memory, 0 for oneDNN's choice.
-Layout image(int64_t batch, int64_t channels, const Axes& spatial, int block) {
+// block: 1 for plain memory, 0 for oneDNN's choice; with `whole`, all channels of a position lie side by side.
+Layout image(int64_t batch, int64_t channels, const Axes& spatial, int block, bool whole = false) {
   Axes axes{batch, channels};
   axes.insert(axes.end(), spatial.begin(), spatial.end());
   constexpr dnnl_format_tag_t by_8[] = {dnnl_aBc8b, dnnl_aBcd8b, dnnl_aBcde8b};
   constexpr dnnl_format_tag_t by_16[] = {dnnl_aBc16b, dnnl_aBcd16b, dnnl_aBcde16b};
+  constexpr dnnl_format_tag_t last[] = {dnnl_acb, dnnl_acdb, dnnl_acdeb};
   const size_t n = spatial.size() - 1;
-  return layout(axes, block == 8    ? by_8[n]
-                      : block == 16 ? by_16[n]
-                      : block == 1  ? plain(axes.size())
-                                    : dnnl_format_tag_any);
+  return layout(axes, block == 0   ? dnnl_format_tag_any
+                      : block == 1 ? plain(axes.size())
+                      : whole      ? last[n]
+                      : block == 8 ? by_8[n]
+                                   : by_16[n]);
 }
 
 Layout weights(const Geometry& g, dnnl_format_tag_t tag) {
@@ -63,12 +65,15 @@ class Convolution {
     const Geometry g(numbers.data());
     outputs = g.num_output;
     const WithThreads with(threads);
-    const Layout x = image(g.batch, g.channels, g.spatial, x_block),
-                 y = image(g.batch, g.num_output, g.output, y_block);
+    // Blocks of 16 channels of 16 are both: what they are taken for depends on the other side.
+    const bool whole = (x_block == 1 || x_block == g.channels) && (y_block == 1 || y_block == g.num_output);
+    const Layout x = image(g.batch, g.channels, g.spatial, x_block, whole),
+                 y = image(g.batch, g.num_output, g.output, y_block, whole);
     const Layout w = weights(g, dnnl_a), b = layout({g.num_output}, dnnl_a);
-    // A plain array may lie otherwise inside; a blocked one is used as it lies.
-    const Layout x_in = image(g.batch, g.channels, g.spatial, x_block == 1 ? 0 : x_block);
-    const Layout y_in = image(g.batch, g.num_output, g.output, y_block == 1 ? 0 : y_block);
+    // A plain array may lie otherwise inside, y as x does; a blocked one is used as it lies.
+    const Layout x_in = image(g.batch, g.channels, g.spatial, x_block == 1 ? 0 : x_block, whole);
+    const int plain_y = whole && x_block > 1 ? int(g.num_output) : 0;
+    const Layout y_in = image(g.batch, g.num_output, g.output, y_block == 1 ? plain_y : y_block, whole);
     const Layout w_in = weights(g, dnnl_format_tag_any);
     const Axes gaps = less_one(g.dilation);
     const const_dnnl_memory_desc_t b_in = bias ? b.get() : nullptr;

@@ -171,7 +171,7 @@ std::vector<T> counted(const Axis& axis, bool count_padding) {
 bool plane_only(int kd, int sd, int pd, int D, int od) { return kd == 1 && sd == 1 && pd == 0 && D == od; }
 
 bool lanes_only(int kw, int sw, int pw, int W, int ow) {
-  return kw == 1 && sw == 1 && pw == 0 && W == ow && (W == 8 || W == 16);
+  return kw == 1 && sw == 1 && pw == 0 && W == ow && W % 8 == 0;
 }
 
 // Loops over the windows of a row run to a multiple of this: whole vectors, where single elements at the end would cost
@@ -312,12 +312,23 @@ void max_forward(index_t count, const T* x, T* y, int32_t* mask, VOLUME_NUMBERS)
                                 rows.data());
         });
 #endif
-    return parallel(count ? count / windows : 0, [&](int64_t begin, int64_t end, int) {
-      for (int64_t plane = begin; plane < end; ++plane)
+    const int64_t across = int64_t(oh) * ow;
+#ifdef LAYERFORGE_AVX512
+    if constexpr (sizeof(T) == sizeof(float))
+      if (W % kLanes == 0 && is_wide<T>(h, w))
+        return for_planes(count / across, [&](int64_t row) {
+          wide::max_of_lanes(x + row / od * size, y + row * across, mask ? mask + row * across : nullptr, h[row % od],
+                             w, W);
+        });
+#endif
+    return parallel(count ? count / across : 0, [&](int64_t begin, int64_t end, int) {
+      for (int64_t row = begin; row < end; ++row) {
+        const T* const image = x + row / od * size;
         if (mask)
-          max_of_lanes<true>(x + plane * size, y + plane * windows, mask + plane * windows, h, w, W);
+          max_of_lanes<true>(image, y + row * across, mask + row * across, h[row % od], w, W);
         else
-          max_of_lanes<false, T>(x + plane * size, y + plane * windows, nullptr, h, w, W);
+          max_of_lanes<false, T>(image, y + row * across, nullptr, h[row % od], w, W);
+      }
     });
   }
   const Axis h{H, kh, sh, ph, oh}, w{W, kw, sw, pw, ow};
@@ -399,10 +410,12 @@ void average_forward(index_t count, const T* x, T* y, bool count_padding, VOLUME
           wide::average_of_blocks(x + plane * size, y + plane * windows, h, w, across.data(), down.data());
         });
 #endif
-    return parallel(count ? count / windows : 0, [&](int64_t begin, int64_t end, int) {
-      std::vector<T> row(int64_t(H) * W);
-      for (int64_t plane = begin; plane < end; ++plane)
-        average_of_lanes(x + plane * size, y + plane * windows, h, w, W, across.data(), down.data(), row.data());
+    const int64_t length = int64_t(oh) * ow;
+    return parallel(count ? count / length : 0, [&](int64_t begin, int64_t end, int) {
+      std::vector<T> sums(int64_t(H) * W);
+      for (int64_t row = begin; row < end; ++row)
+        average_of_lanes(x + row / od * size, y + row * length, h[row % od], w, W, across.data(), down[row % od],
+                         sums.data());
     });
   }
   if (!plane_only(kd, sd, pd, D, od))

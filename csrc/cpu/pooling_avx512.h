@@ -354,6 +354,24 @@ AVX512 void max_of_blocks(const float* x, float* y, int32_t* mask, const Axis& h
   }
 }
 
+// The windows of one row, over positions that have `lanes` channels side by side, a multiple of 16. None is empty.
+AVX512 void max_of_lanes(const float* x, float* y, int32_t* mask, Span rows, const Axis& w, int lanes) {
+  for (int c = 0; c < w.output; ++c) {
+    const Span columns = w[c];
+    for (int l = 0; l < lanes; l += kLanes, y += kLanes, mask += mask ? kLanes : 0) {
+      const int32_t first = (rows.begin * w.size + columns.begin) * lanes + l;
+      Best best{_mm512_loadu_ps(x + first), _mm512_set1_epi32(first)};
+      for (int row = rows.begin; row < rows.end; ++row)
+        for (int column = columns.begin; column < columns.end; ++column) {
+          const int32_t at = (row * w.size + column) * lanes + l;
+          compare(_mm512_loadu_ps(x + at), _mm512_set1_epi32(at), best);
+        }
+      _mm512_storeu_ps(y, best.most);
+      if (mask) _mm512_storeu_epi32(mask, _mm512_add_epi32(best.at, counting()));
+    }
+  }
+}
+
 // Window by window; rows become 0 just before the first window adds to them, while they are in the cache.
 AVX512 void max_backward_of_blocks(const float* dy, const int32_t* mask, float* dx, const Axis& h, const Axis& w) {
   int cleared = 0;

@@ -1,6 +1,7 @@
-// Pooling over (rows, columns) of positions that have 8 or 16 lanes each, which no window spans: a blob that lies in
-// blocks of channels. Included by pooling.cpp, which has Axis, Span and beats(). The number of lanes is a variable,
-// because the compiler unrolls short loops of a known length instead of vectorising them.
+// Pooling over (rows, columns) of positions that have a multiple of 8 lanes each, which no window spans: a blob that
+// lies in blocks of channels. Included by pooling.cpp, which has Axis, Span and beats(). The number of lanes is a
+// variable, because the compiler unrolls short loops of a known length instead of vectorising them. The windows of one
+// row at a time, which cover `rows` of the image x.
 #pragma once
 
 // One tap: y and mask hold the best so far of each lane. mask counts positions and lanes together:
@@ -15,43 +16,37 @@ INLINE void best_lanes(const T* __restrict__ x, int32_t at, int count, T* __rest
 }
 
 template <bool indexed, class T>
-CLONES void max_of_lanes(const T* __restrict__ x, T* __restrict__ y, int32_t* __restrict__ mask, Axis h, Axis w,
+CLONES void max_of_lanes(const T* __restrict__ x, T* __restrict__ y, int32_t* __restrict__ mask, Span rows, Axis w,
                          int lanes) {
-  for (int o = 0; o < h.output; ++o) {
-    const Span rows = h[o];
-    for (int c = 0; c < w.output; ++c, y += lanes, mask += indexed ? lanes : 0) {
-      const Span columns = w[c];
-      const bool outside = rows.begin >= rows.end || columns.begin >= columns.end;
-      const int32_t start = (rows.begin * w.size + columns.begin) * lanes;
-      for (int l = 0; l < lanes; ++l) y[l] = outside ? 0 : x[start + l];
-      for (int l = 0; indexed && l < lanes; ++l) mask[l] = outside ? -1 : start + l;
-      for (int row = rows.begin; row < rows.end; ++row)
-        for (int column = columns.begin; column < columns.end; ++column) {
-          const int32_t at = (row * w.size + column) * lanes;
-          best_lanes<indexed>(x + at, at, lanes, y, mask);
-        }
-    }
+  for (int c = 0; c < w.output; ++c, y += lanes, mask += indexed ? lanes : 0) {
+    const Span columns = w[c];
+    const bool outside = rows.begin >= rows.end || columns.begin >= columns.end;
+    const int32_t start = (rows.begin * w.size + columns.begin) * lanes;
+    for (int l = 0; l < lanes; ++l) y[l] = outside ? 0 : x[start + l];
+    for (int l = 0; indexed && l < lanes; ++l) mask[l] = outside ? -1 : start + l;
+    for (int row = rows.begin; row < rows.end; ++row)
+      for (int column = columns.begin; column < columns.end; ++column) {
+        const int32_t at = (row * w.size + column) * lanes;
+        best_lanes<indexed>(x + at, at, lanes, y, mask);
+      }
   }
 }
 
-// across and down: how many positions the windows of each axis count. row_sums: memory for w.size * lanes elements.
+// across, down: how many positions the windows of each axis count. sums: memory for w.size * lanes elements.
 template <class T>
-CLONES void average_of_lanes(const T* __restrict__ x, T* __restrict__ y, Axis h, Axis w, int lanes,
-                             const T* __restrict__ across, const T* __restrict__ down, T* __restrict__ row_sums) {
-  for (int o = 0; o < h.output; ++o) {
-    const Span rows = h[o];
-    const int length = w.size * lanes;
-    for (int i = 0; i < length; ++i) row_sums[i] = 0;
-    for (int row = rows.begin; row < rows.end; ++row)
-      for (int i = 0; i < length; ++i) row_sums[i] += x[row * length + i];
-    for (int c = 0; c < w.output; ++c, y += lanes) {
-      const Span columns = w[c];
-      for (int l = 0; l < lanes; ++l) y[l] = 0;
-      for (int column = columns.begin; column < columns.end; ++column)
-        for (int l = 0; l < lanes; ++l) y[l] += row_sums[column * lanes + l];
-      const T count = across[c] * down[o];
-      for (int l = 0; l < lanes; ++l) y[l] /= count;
-    }
+CLONES void average_of_lanes(const T* __restrict__ x, T* __restrict__ y, Span rows, Axis w, int lanes,
+                             const T* __restrict__ across, T down, T* __restrict__ sums) {
+  const int length = w.size * lanes;
+  for (int i = 0; i < length; ++i) sums[i] = 0;
+  for (int row = rows.begin; row < rows.end; ++row)
+    for (int i = 0; i < length; ++i) sums[i] += x[row * length + i];
+  for (int c = 0; c < w.output; ++c, y += lanes) {
+    const Span columns = w[c];
+    for (int l = 0; l < lanes; ++l) y[l] = 0;
+    for (int column = columns.begin; column < columns.end; ++column)
+      for (int l = 0; l < lanes; ++l) y[l] += sums[column * lanes + l];
+    const T count = across[c] * down;
+    for (int l = 0; l < lanes; ++l) y[l] /= count;
   }
 }
 

@@ -1,6 +1,7 @@
 // Rows of channels: the positions of one channel, or of a block of channels side by side. A row runs in strips as wide
 // as four registers; what belongs to a channel is laid out once for a row, as often as it fits into a strip. Sums run
-// in the lanes of a strip, in an order that the sizes alone decide.
+// in the lanes of a strip, in an order that the sizes alone decide. Blocks that are wider than a strip, all channels of
+// an image, take other loops: over the positions, as many channels at a time as a strip is wide.
 #pragma once
 #include <cstring>
 
@@ -44,6 +45,15 @@ template <class T>
 void fold(T* lanes, int64_t block) {
   for (int64_t half = strip<T> / 2; half >= block; half /= 2)
     for (int64_t k = 0; k < half; ++k) lanes[k] += lanes[k + half];
+}
+
+// body(c, width, x) for the channels [c, c + width) of each of the rows [begin, end), whose values begin at x and have
+// `block` channels a position, and c counts through all rows.
+template <class T, class Body>
+void for_wide_lanes(int64_t begin, int64_t end, const T* x, int64_t positions, int64_t block, Body body) {
+  for (int64_t r = begin; r < end; ++r)
+    for (int64_t l = 0; l < block; l += strip<T>)
+      body(r * block + l, int(std::min<int64_t>(strip<T>, block - l)), x + r * positions * block + l);
 }
 
 }  // namespace

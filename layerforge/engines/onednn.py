@@ -25,6 +25,8 @@ log = logging.getLogger("layerforge.engines")
 
 PACKAGE = "onednn-cpu-gomp"
 LIBRARY = "libdnnl.so.3"
+LARGE_KERNELS, SINGLE_TAPS = 0.07, -0.05  # how much faster they are where all channels lie side by side
+LANES = 16  # at most so many channels in one vector
 FORWARD, DATA, WEIGHTS = range(3)
 
 
@@ -63,7 +65,7 @@ class OneDnn:
     name = "MKLDNN"
 
     def __init__(self, block: tuple[int, int] = (1, 1)):
-        """``block``: x and y lie in blocks of so many channels, 1 for plain order."""
+        """``block``: x and y lie in blocks of so many channels: 1 for plain order, all for those of a position."""
         self.block = block
         self._columns = Im2col()
 
@@ -71,6 +73,14 @@ class OneDnn:
     def channels(dtype: Any) -> int:
         """How many channels it likes to have side by side: those of a vector."""
         return _csrc.onednn_block() if dtype == np.float32 and available() else 1
+
+    @staticmethod
+    def gain(geometry: Geometry, dtype: Any) -> float:
+        """What forward gains, in multiplications, where all channels of a position lie side by side, and not 16 at a
+        time; below 0 what it loses. See docs/decisions/009-channels-in-blocks.md."""
+        if OneDnn.channels(dtype) != LANES:
+            return -1.0
+        return geometry.multiplications * (LARGE_KERNELS if max(geometry.kernel) > 1 else SINGLE_TAPS)
 
     def supports(self, geometry: Geometry, dtype: Any) -> bool:
         """Whether this engine computes that geometry, and not slower than im2col does where that could, too."""
@@ -208,6 +218,7 @@ def is_whole(g: Geometry, block: tuple[int, int]) -> bool:
     """Whether each group has whole blocks of channels, where they are to lie in blocks."""
     if not 1 <= len(g.spatial) <= 3 or g.batch == 0:
         return False
+    block = (min(block[0], LANES), min(block[1], LANES))
     if g.channels == g.group == g.num_output:
         return g.channels % max(block) == 0
     inputs, outputs = g.channels // g.group, g.num_output // g.group

@@ -66,6 +66,10 @@ class Convolution(Layer):
         sums_alone = bias is not None and bias.needs_diff and not weight.needs_diff
         return alone and not sums_alone and _filters.engine(self, g, lies) is not None
 
+    def gain_by_whole(self):
+        gain = getattr(self.engine, "gain", None)
+        return gain(self.geometry(self.bottom_shapes[0]), self.dtype) if gain else 0.0
+
     def absorbs(self, steps, learns):
         """Where no backward pass follows: what is done to each channel, then a rectifier."""
         if learns or self.axis(self.options.axis, len(self.bottom_shapes[0])) != 1:

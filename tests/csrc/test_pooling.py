@@ -58,6 +58,10 @@ CASES = {
     "blocks of 16 channels": ((7, 9, 16), (3, 3, 1), (2, 2, 1), (0, 0, 0)),
     "blocks of 8 channels": ((6, 5, 8), (3, 3, 1), (1, 1, 1), (1, 1, 0)),
     "blocks, the whole plane": ((4, 5, 16), (4, 5, 1), (1, 1, 1), (0, 0, 0)),
+    "all channels of a position": ((7, 9, 48), (3, 3, 1), (2, 2, 1), (1, 0, 0)),
+    "all of 24 channels": ((6, 5, 24), (2, 3, 1), (2, 1, 1), (0, 1, 0)),
+    "all channels, the whole plane": ((4, 5, 80), (4, 5, 1), (1, 1, 1), (0, 0, 0)),
+    "all channels, a window outside": ((2, 2, 32), (3, 3, 1), (4, 4, 1), (2, 2, 0)),
     "a volume": ((5, 6, 7), (3, 2, 3), (2, 2, 1), (1, 0, 1)),
 }
 PLANES = (2, 3)

@@ -56,7 +56,9 @@ def test_columns(dtype, outer, size, add):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape, block", [((3, 2, 37), 8), ((2, 3, 9), 16), ((1, 1, 200), 16), ((5, 4, 70), 1)])
+@pytest.mark.parametrize(
+    "shape, block", [((3, 2, 37), 8), ((2, 3, 9), 16), ((1, 1, 200), 16), ((5, 4, 70), 1), ((3, 1, 25), 72)]
+)
 def test_blocks(dtype, shape, block):
     """(items, groups, positions) of so many channels side by side."""
     outer, groups, inner = shape

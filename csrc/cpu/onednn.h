@@ -40,6 +40,7 @@ namespace onednn {
   _(dnnl_reorder_primitive_desc_create)                      \
   _(dnnl_primitive_desc_query)                               \
   _(dnnl_primitive_desc_query_md)                            \
+  _(dnnl_primitive_desc_next_impl)                           \
   _(dnnl_primitive_desc_destroy)                             \
   _(dnnl_primitive_create)                                   \
   _(dnnl_primitive_execute)                                  \

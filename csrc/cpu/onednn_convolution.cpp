@@ -59,8 +59,10 @@ struct Kept {
 class Convolution {
  public:
   // affine, relu, adds: what forward does to its result, see attributes(); such a convolution has no gradients.
+  // turned: inside, x and y lie with all channels of a position side by side, but for the gradient of the weights, and
+  // where a term is added. second: the gradient of the weights by the second implementation that oneDNN has, if any.
   Convolution(const py::array_t<int64_t, py::array::c_style>& numbers, int x_block, int y_block, bool bias, int threads,
-              bool affine, bool relu, bool adds)
+              bool affine, bool relu, bool adds, bool turned, bool second)
       : threads(threads), bias(bias), affine(affine) {
     const Geometry g(numbers.data());
     outputs = g.num_output;
@@ -74,6 +76,10 @@ class Convolution {
     const Layout x_in = image(g.batch, g.channels, g.spatial, x_block == 1 ? 0 : x_block, whole);
     const int plain_y = whole && x_block > 1 ? int(g.num_output) : 0;
     const Layout y_in = image(g.batch, g.num_output, g.output, y_block == 1 ? plain_y : y_block, whole);
+    const bool turn = turned && !adds;
+    const Layout x_turned = image(g.batch, g.channels, g.spatial, turn ? int(g.channels) : 1, true);
+    const Layout y_turned = image(g.batch, g.num_output, g.output, turn ? int(g.num_output) : 1, true);
+    const const_dnnl_memory_desc_t x_last = (turn ? x_turned : x_in).get(), y_last = (turn ? y_turned : y_in).get();
     const Layout w_in = weights(g, dnnl_format_tag_any);
     const Axes gaps = less_one(g.dilation);
     const const_dnnl_memory_desc_t b_in = bias ? b.get() : nullptr;
@@ -85,8 +91,8 @@ class Convolution {
 
     dnnl_primitive_desc_t desc;
     check(library().dnnl_convolution_forward_primitive_desc_create(
-              &desc, library().engine, dnnl_forward_training, direct, x_in.get(), w_in.get(), b_in, y_in.get(),
-              g.stride.data(), gaps.data(), g.pad.data(), g.pad.data(),
+              &desc, library().engine, dnnl_forward_training, direct, x_last, w_in.get(), b_in, y_last, g.stride.data(),
+              gaps.data(), g.pad.data(), g.pad.data(),
               attributes(false, affine ? each.get() : nullptr, adds ? y.get() : nullptr, relu).get()),
           "dnnl_convolution_forward_primitive_desc_create");
     Task& forward = *(tasks[FORWARD] = std::make_unique<Task>(desc));
@@ -101,8 +107,8 @@ class Convolution {
     const const_dnnl_primitive_desc_t hint = forward.operation.desc.get();
 
     check(library().dnnl_convolution_backward_data_primitive_desc_create(
-              &desc, library().engine, direct, x_in.get(), w_in.get(), y_in.get(), g.stride.data(), gaps.data(),
-              g.pad.data(), g.pad.data(), hint, attributes().get()),
+              &desc, library().engine, direct, x_last, w_in.get(), y_last, g.stride.data(), gaps.data(), g.pad.data(),
+              g.pad.data(), hint, attributes().get()),
           "dnnl_convolution_backward_data_primitive_desc_create");
     Task& data = *(tasks[DATA] = std::make_unique<Task>(desc));
     data.reads(DNNL_ARG_DIFF_DST, y.get());
@@ -113,6 +119,7 @@ class Convolution {
               &desc, library().engine, direct, x_in.get(), w_in.get(), b_in, y_in.get(), g.stride.data(), gaps.data(),
               g.pad.data(), g.pad.data(), hint, attributes().get()),
           "dnnl_convolution_backward_weights_primitive_desc_create");
+    if (second) library().dnnl_primitive_desc_next_impl(desc);  // stays at the first where there is no other
     Task& gradient = *(tasks[WEIGHTS] = std::make_unique<Task>(desc));
     gradient.reads(DNNL_ARG_SRC, x.get());
     gradient.reads(DNNL_ARG_DIFF_DST, y.get());
@@ -225,9 +232,10 @@ void define_onednn(py::module_& m) {
   onednn::define_gemm(m);
   m.def("onednn_block", &onednn::preferred_block, "The channels that oneDNN likes to have side by side.");
   py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
-      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool, bool>(),
+      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool, bool, bool,
+                    bool>(),
            py::arg("numbers"), py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("threads"),
-           py::arg("affine"), py::arg("relu"), py::arg("adds"))
+           py::arg("affine"), py::arg("relu"), py::arg("adds"), py::arg("turned"), py::arg("second"))
       .def_property_readonly("scratch", &onednn::Convolution::scratch)
       .def_property_readonly("implementations", &onednn::Convolution::implementations)
       .def_property_readonly("kept", &onednn::Convolution::kept)

@@ -88,6 +88,12 @@ def _named(engines: dict[str, tuple[Any, ...]], device: str, name: str) -> list[
     return [engine for engine in engines[device.partition(":")[0]] if name != "CAFFE" or engine.name == name]
 
 
+def gain_by_whole(device: str, geometry: Geometry, dtype: Any) -> float:
+    """What a forward convolution gains, in multiplications, where a block is all channels: see `OneDnn.gain`."""
+    blocked = [engine for engine in ENGINES[device.partition(":")[0]] if isinstance(engine, OneDnn)]
+    return sum(engine.gain(geometry, dtype) for engine in blocked)
+
+
 def block(device: str, dtype: Any) -> int:
     """How many channels the engines of a device like to have side by side; 1 where they do not care."""
     return max(

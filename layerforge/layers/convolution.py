@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+from .. import engines
 from ..fusion import Affine, Normalise, Rectify, leading
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
@@ -67,8 +68,7 @@ class Convolution(Layer):
         return alone and not sums_alone and _filters.engine(self, g, lies) is not None
 
     def gain_by_whole(self):
-        gain = getattr(self.engine, "gain", None)
-        return gain(self.geometry(self.bottom_shapes[0]), self.dtype) if gain else 0.0
+        return engines.gain_by_whole(self.device.name, self.geometry(self.bottom_shapes[0]), self.dtype)
 
     def absorbs(self, steps, learns):
         """Where no backward pass follows: what is done to each channel, then a rectifier."""

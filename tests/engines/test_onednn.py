@@ -185,7 +185,7 @@ def test_leaves_float64_to_im2col():
 def test_is_compiled_code():
     """Never oneDNN's reference loops, which are a thousand times slower."""
     for g in CASES.values():
-        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, 1, False, False, False)
+        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, 1, False, False, False, False, False)
         assert not [name for name in made.implementations if name.startswith("ref")]
 
 
@@ -208,6 +208,63 @@ def test_forward_and_on(name, rectify, threads):
         values = np.maximum(values, 0) if rectify else values
         np.testing.assert_allclose(y, values, rtol=1e-5, atol=1e-5 * np.abs(values).max())
         factor[0] += 1  # is seen
+
+
+IN_BLOCKS = {
+    "3x3": geometry(3, 32, 48, (9, 11), 3, pad=1),
+    "many channels, which are turned": geometry(2, 192, 208, (5, 6), 3, pad=1),
+    "many channels, strided": geometry(2, 208, 192, (7, 6), 3, stride=2, pad=1),
+    "many channels in groups": geometry(1, 384, 416, (4, 5), 3, pad=1, group=2),
+    "a large plane of single taps": geometry(2, 32, 64, (48, 49), 1),
+    "a large plane of single taps, strided": geometry(1, 32, 16, (90, 91), 1, stride=2),
+    "a small plane of single taps": geometry(2, 32, 64, (9, 9), 1),
+    "one spatial axis": geometry(3, 192, 192, (17,), 3, pad=1),
+    "three spatial axes": geometry(1, 192, 192, (3, 4, 5), 3, pad=1),
+}
+
+
+def in_order(array, block):
+    """In blocks of so many channels, and back."""
+    return np.moveaxis(array.reshape(len(array), -1, block, *array.shape[2:]), 2, -1).copy().reshape(array.shape)
+
+
+def from_order(array, block):
+    shape = array.shape
+    lies = array.reshape(shape[0], shape[1] // block, *shape[2:], block)
+    return np.moveaxis(lies, -1, 2).reshape(shape)
+
+
+@pytest.mark.skipif(engines.block("cpu", np.float32) != 16, reason="blocks of 16 need vectors of 16")
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("name", IN_BLOCKS)
+def test_arrays_in_blocks(name, whole, threads):
+    g, rng = IN_BLOCKS[name], np.random.default_rng(8)
+    block = (g.channels, g.num_output) if whole else (16, 16)
+    engine, columns = OneDnn(block), Im2col()
+    assert engine.supports(g, np.float32)
+    assert onednn.gains_by_turning(g, block) == (not whole and ("many" in name or "axis" in name or "axes" in name))
+    assert onednn.gains_by_second(g, block) == (not whole and name == "a large plane of single taps")
+    x, w, dy, b = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in (g.input_shape, g.weight_shape, g.output_shape, (g.num_output,))
+    )
+    found = []
+    for by in (columns, engine):
+        into, back = ((lambda a, n: a.copy()),) * 2 if by is columns else (in_order, from_order)
+        scratch = np.full(by.scratch(g), np.nan, np.float32)
+        y, y_on, dx = (np.full(shape, np.nan, np.float32) for shape in (g.output_shape, g.output_shape, g.input_shape))
+        dw, db = np.ones_like(w), np.ones_like(b)
+        by.forward(into(x, block[0]), w, b, y, g, scratch)
+        if by is columns:
+            y_on = np.maximum(y, 0)
+        else:
+            assert by.follows(g)
+            by.forward_and_on(into(x, block[0]), w, np.ones_like(b), b, y_on, g, scratch, rectify=True)
+        by.backward_data(into(dy, block[1]), w, dx, g, scratch)
+        by.backward_weights(into(x, block[0]), into(dy, block[1]), dw, db, g, scratch)
+        found.append((back(y, block[1]), back(y_on, block[1]), back(dx, block[0]), dw, db))
+    for expected, values in zip(*found, strict=True):
+        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -28,7 +28,7 @@ class Side:
         where = "the tree" if Path(lf.__file__).is_relative_to(ROOT / "layerforge") else "installed"
         return {
             "version": f"LayerForge {lf.__version__} ({where})",
-            "parameters": sum(blob.count for layer in self.net.layers for blob in learnt(layer)),
+            "parameters": sum(blob.count for node in self.net.nodes for blob in learnt(node.layer)),
             "threads": lf.get_threads(),
         }
 

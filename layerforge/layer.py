@@ -162,6 +162,9 @@ class Layer:
         and not as many as a vector has; below 0 what it loses."""
         return 0.0
 
+    def let_go(self) -> None:
+        """Is told that its arrays are about to be replaced, so that nobody holds the old ones any more."""
+
     def left_blocks(self, name: str, block: int) -> None:
         """Is told that a blob's order became plain between forward and backward, and that of state ``name`` with it."""
 

@@ -169,6 +169,7 @@ class Storage:
         self.with_diffs = False
         self.fuse = fuse and not any(node.dynamic for node in nodes)
         self.fused: list[fusion.Group] = []  # layers that compute those behind them
+        self._telltale: set[str] = set()  # blobs that showed so when they were joined, and maybe no longer do
         self._wait = not self.data.reuse  # whether they may leave values to who reads them
         self._apart: set[str] = set()  # blobs whose layers stay apart, because somebody looked
         self.groups: list[set[str]] = []  # blobs that lie in blocks of channels
@@ -205,6 +206,8 @@ class Storage:
         """Plans for the shapes as they are, and takes the memory, or what is missing of it."""
         self.threads = get_threads()  # layers ask for scratch for so many
         self._moment = {"data": None, "diff": None}
+        for node in self.nodes:
+            node.layer.let_go()
         self._lay_out()
         self._join()
         self._log_engines()
@@ -238,11 +241,14 @@ class Storage:
         roots = (self.data.roots, self.diff.roots)
         plan = fusion.plan(self.nodes, roots, self._apart, repeatable=self.data.reuse, wait=self._wait)
         self.fused = plan if self.fuse else []
+        self._telltale = set().union(*(group.seen for group in self.fused))
         for group in self.fused:
             group.join()
 
     def part(self, name: str | None = None) -> None:
         """Lets each layer compute what is its own, for good: those that make this blob, or all."""
+        if name is not None and name not in self._telltale:
+            return
         parted = [group for group in self.fused if name is None or name in group.seen]
         self.fuse = self.fuse and name is not None
         self._part(parted)

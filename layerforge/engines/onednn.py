@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ log = logging.getLogger("layerforge.engines")
 
 PACKAGE = "onednn-cpu-gomp"
 LIBRARY = "libdnnl.so.3"
-LARGE_KERNELS, SINGLE_TAPS = 0.07, -0.16  # how much faster they are where all channels lie side by side
+# How much faster kernels of several taps are where all channels lie side by side, and how much slower single taps, on
+# arrays of up to so many values and on larger ones.
+GAIN, LOSS_IN_CACHE, LOSS, IN_CACHE = 0.07, 0.02, 0.16, 1 << 20
 MANY = 192  # channels on either side
 LARGE_PLANE = 2000  # positions
 LANES = 16  # at most so many channels in one vector
@@ -83,7 +85,10 @@ class OneDnn:
         time; below 0 what it loses. See docs/decisions/009-channels-in-blocks.md."""
         if OneDnn.channels(dtype) != LANES:
             return -1.0
-        return geometry.multiplications * (LARGE_KERNELS if max(geometry.kernel) > 1 else SINGLE_TAPS)
+        if max(geometry.kernel) > 1:
+            return geometry.multiplications * GAIN
+        values = max(math.prod(geometry.input_shape), math.prod(geometry.output_shape))
+        return -geometry.multiplications * (LOSS if values > IN_CACHE else LOSS_IN_CACHE)
 
     def supports(self, geometry: Geometry, dtype: Any) -> bool:
         """Whether this engine computes that geometry, and not slower than im2col does where that could, too."""
@@ -105,15 +110,19 @@ class OneDnn:
         scratch: np.ndarray,
         kept: np.ndarray | None = None,
         same: bool = False,
-    ) -> None:
+    ) -> Callable[[], None]:
         """y = w * x + b; ``b`` may be None.
+
+        Returns what computes it again in the same arrays, as long as w is the same.
 
         ``kept``: `kept` elements, zeros at first, in which the weights stay in oneDNN's order from call to call. They
         are made again where a fingerprint says that w has changed, unless ``same`` says that it has not.
         """
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
         made = self._made(geometry, b is not None)
-        made.run(FORWARD, x, w, b, y, scratch, kept=kept if self._room(made, kept) else None, same=same)
+        room = kept if self._room(made, kept) else None
+        made.run(FORWARD, x, w, b, y, scratch, kept=room, same=same)
+        return functools.partial(made.run, FORWARD, x, w, b, y, scratch, kept=room, same=True)
 
     def kept(self, geometry: Geometry) -> int:
         """How many elements weights take that stay in oneDNN's order from one forward pass to the next."""
@@ -141,10 +150,11 @@ class OneDnn:
         *,
         rectify: bool,
         term: np.ndarray | None = None,
-    ) -> None:
+    ) -> Callable[[], None]:
         """y = factor * (w * x) + shift for each output channel, and ``term``; with ``rectify``, max(0, that).
 
         Where weights are ``kept``, they are kept multiplied by the factor; ``same`` says that both have not changed.
+        Returns as `forward` does.
         """
         self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
         if term is not None:
@@ -152,10 +162,13 @@ class OneDnn:
         on = (rectify, term is not None)
         folded = _made(geometry, self.block, True, _csrc.get_threads(), False, *on)
         if self._room(folded, kept):
-            folded.run(FORWARD, x, w, shift, y, scratch, factor, kept=kept, term=term, same=same)
-        else:
-            made = _made(geometry, self.block, False, _csrc.get_threads(), True, *on)
-            made.run(FORWARD, x, w, None, y, scratch, factor, shift, term=term)
+            arrays = (x, w, shift, y, scratch, factor)
+            folded.run(FORWARD, *arrays, kept=kept, term=term, same=same)
+            return functools.partial(folded.run, FORWARD, *arrays, kept=kept, term=term, same=True)
+        made = _made(geometry, self.block, False, _csrc.get_threads(), True, *on)
+        call = functools.partial(made.run, FORWARD, x, w, None, y, scratch, factor, shift, term=term)
+        call()
+        return call
 
     @staticmethod
     def _room(made: Any, kept: np.ndarray | None) -> bool:

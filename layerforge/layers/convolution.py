@@ -8,6 +8,7 @@ from ..fusion import Affine, Normalise, Rectify, leading
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
 from . import _filters, _windows
+from ._again import Again
 
 K = Kernels("batch_norm.h")
 
@@ -38,6 +39,7 @@ class Convolution(Layer):
     made: tuple[Any, ...] = (None,)  # of what the last forward pass made what it keeps: see `made_of`
 
     def setup(self, *bottom_shapes):
+        self.again = Again()
         self.channels, self.windows = _filters.read(self, bottom_shapes[0])
         outputs, inputs = self.options.num_output, self.channels // self.options.group
         self.parameter("weight", (outputs, inputs, *self.windows.kernel), self.options.weight_filler)
@@ -66,6 +68,9 @@ class Convolution(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         sums_alone = bias is not None and bias.needs_diff and not weight.needs_diff
         return alone and not sums_alone and _filters.engine(self, g, lies) is not None
+
+    def let_go(self):
+        self.again = Again()
 
     def gain_by_whole(self):
         return engines.gain_by_whole(self.device.name, self.geometry(self.bottom_shapes[0]), self.dtype)
@@ -110,36 +115,44 @@ class Convolution(Layer):
         return sum(self.geometry(x).multiplications for x in bottom_shapes)
 
     def forward(self, bottom, top):
-        weight, bias = self.params["weight"], self.params.get("bias")
-        made_of = self.made_of()
-        same = self.is_same(made_of)
+        if self.joined.waits:
+            (self.waiting,) = bottom
+            return
+        slope = self.joined.slope if self.joined.steps else 1.0
+        if self.again.run(self, bottom[0], top[0], slope):
+            return
         for x, y in zip(bottom, top, strict=True):
-            g = self.geometry(x.shape)
-            engine = _filters.engine(self, g, (x.block, y.block))
-            x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
-            if self.joined.waits:
-                self.waiting = x
-                return
-            if self.joined.steps:
-                self.forward_and_on(engine, g, x_data, y_data, y.block, self.joined.slope)
-                continue
-            b = bias.data if bias else None
-            engine.forward(x_data, weight.data, b, y_data, g, self.scratch, *self.kept(engine, same))
-            self.made = made_of
+            call = (self.forward_and_on if self.joined.steps else self.forward_alone)(x, y, slope)
+            self.again.keep(call if len(bottom) == 1 else None, self, x, y, slope)
+
+    def forward_alone(self, x, y, slope):
+        """A bottom, its top; returns what the engine returns."""
+        weight, bias = self.params["weight"], self.params.get("bias")
+        g = self.geometry(x.shape)
+        engine = _filters.engine(self, g, (x.block, y.block))
+        made_of = self.made_of()
+        b, kept = bias.data if bias else None, self.kept(engine, self.is_same(made_of))
+        arrays = x.data.reshape(g.input_shape), weight.data, b, y.data.reshape(g.output_shape)
+        call = engine.forward(*arrays, g, self.scratch, *kept)
+        self.made = made_of
+        return call
 
     def may_wait(self, steps):
         return leading(steps[-1:], Rectify) == 0 and self.engine.adds(self.geometry(self.bottom_shapes[0]))
 
     def add_pending(self, term, y, slope):
-        x, g = self.waiting, self.geometry(self.waiting.shape)
-        engine = _filters.engine(self, g, (x.block, y.block))
-        x_data, y_data = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
-        self.forward_and_on(engine, g, x_data, y_data, y.block, slope, term.data.reshape(g.output_shape))
+        if not self.again.run(self, self.waiting, y, slope, term):
+            call = self.forward_and_on(self.waiting, y, slope, term)
+            self.again.keep(call, self, self.waiting, y, slope, term)
         return True
 
-    def forward_and_on(self, engine, g, x, y, block, slope, term=None):
+    def forward_and_on(self, x, y, slope, term=None):
         """The same, with what follows: y_o = rectify(factor_o * sum of products + shift_o + term)."""
         weight, bias = self.params["weight"].data, self.params.get("bias")
+        g, block = self.geometry(x.shape), y.block
+        engine = _filters.engine(self, g, (x.block, block))
+        x, y = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
+        term = None if term is None else term.data.reshape(g.output_shape)
         factor, shift, zero = self.state["factor"], self.state["shift"], self.state["zero"]
         made_of = self.made_of()
         same = self.is_same(made_of)
@@ -150,10 +163,11 @@ class Convolution(Layer):
             for step in self.joined.steps:
                 step.then(factor, shift)
         given = (x, weight, factor, shift, y, g, self.scratch, *self.kept(engine, same))
+        call = None
         if slope in (0, 1) and term is None and engine.follows(g):
-            engine.forward_and_on(*given, rectify=slope == 0)
+            call = engine.forward_and_on(*given, rectify=slope == 0)
         elif slope in (0, 1) and term is not None and engine.adds(g):
-            engine.forward_and_on(*given, rectify=slope == 0, term=term)
+            call = engine.forward_and_on(*given, rectify=slope == 0, term=term)
         else:
             engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine, same))
             sizes = (g.num_output, count(g.output), block)
@@ -162,6 +176,7 @@ class Convolution(Layer):
             else:
                 K.normalised_sum(y, zero, factor, None, shift, term, None, None, None, None, y, slope, *sizes)
         self.made = made_of
+        return call
 
     def backward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")

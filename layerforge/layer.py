@@ -210,6 +210,10 @@ class Layer:
         """Computes them after all, from what the blob holds; False where forward must do that."""
         return False
 
+    def adds_in_place(self, slope: float) -> bool:
+        """Whether `add_pending` can add to a term that lies in the memory of y."""
+        return False
+
     def add_pending(self, term: View, y: View, slope: float) -> bool:
         """Computes y = rectify(term + them), with that slope; False where the reader must do that."""
         return False

@@ -66,10 +66,12 @@ class Plane:
         used: Mapping[str, tuple[int, int]],
         scratch: Sequence[memory.Interval],
         again: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+        places: Mapping[str, str] | None = None,
     ) -> None:
         """Takes memory for the roots that are ``needed``: of their own for those that are ``pinned`` or kept, in the
         arena for the others, which are ``used`` from one step to another, and for ``scratch``. Without reuse, those
-        of ``again`` alone lie in the arena, from one step to another and again. Memory grows and never shrinks."""
+        of ``again`` alone lie in the arena, from one step to another and again. ``places``: root -> another, of one
+        size, whose place it takes if that is used for the last time as it is made. Memory grows and never shrinks."""
         sizes = self.sizes()
         needed = set(needed) | self.kept
         own = needed & (self.kept | set(pinned)) if self.reuse else needed - (set(again or ()) - self.kept)
@@ -77,15 +79,35 @@ class Plane:
             if root not in self.own or self.own[root].size < sizes[root]:
                 self.own[root] = self.device.zeros((sizes[root],), self.dtype)
         rest = sorted(needed - own)
-        spans = again or {root: [steps] for root, steps in used.items()}
-        lying = [memory.Interval(sizes[root], *first, tuple(more)) for root in rest for first, *more in [spans[root]]]
+        spans: dict[str, Sequence[tuple[int, int]]] = {root: [steps] for root, steps in used.items()}
+        spans = dict(again) if again else spans
+        leaders = {} if again else self._leaders(rest, used, sizes, places or {})
+        for root, leader in leaders.items():
+            spans[leader] = [(min(spans[leader][0][0], used[root][0]), max(spans[leader][0][1], used[root][1]))]
+        leading = [root for root in rest if root not in leaders]
+        lying = [
+            memory.Interval(sizes[root], *first, tuple(more)) for root in leading for first, *more in [spans[root]]
+        ]
         offsets, total = memory.plan([*scratch, *lying])
         self.scratch = offsets[: len(scratch)]
-        self.shared = dict(zip(rest, offsets[len(scratch) :], strict=True))
+        self.shared = dict(zip(leading, offsets[len(scratch) :], strict=True))
+        self.shared |= {root: self.shared[leader] for root, leader in leaders.items()}
         if total and (self.arena is None or self.arena.size < total):
             self.arena = None  # let go of it first
             self.arena = self.device.zeros((total,), self.dtype)
         self.bind(self.views.values())
+
+    @staticmethod
+    def _leaders(
+        rest: Sequence[str], used: Mapping[str, tuple[int, int]], sizes: Mapping[str, int], places: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Root -> the first of those whose place it takes, one after the other."""
+        leaders: dict[str, str] = {}
+        for root, place in sorted(places.items(), key=lambda pair: used.get(pair[0], (0, 0))):
+            fits = root in rest and place in rest and root != place and sizes[root] == sizes[place]
+            if fits and used[place][1] == used[root][0]:
+                leaders[root] = leaders.get(place, place)
+        return leaders
 
     def bind(self, views: Iterable[View]) -> None:
         """Points views at their memory, as far as they have any."""
@@ -332,8 +354,23 @@ class Storage:
             if self.data.reuse
             else [],
             {piece.root: piece.spans(len(self.nodes)) for piece in self.pieces},
+            self._sums_in_place() if self.data.reuse else {},
         )
         self._began_with["data"] = self._copies(self.data, self.inputs) if self.data.reuse else []
+
+    def _sums_in_place(self) -> dict[str, str]:
+        """Root -> another, whose place it may take: of sums that are computed by adding to what lies there."""
+        places, roots = {}, self.data.roots
+        for group in self.fused:
+            if group.reader is None or group.learns:
+                continue
+            reader, index = group.reader.first, group.index
+            if len(reader.bottom) != 2 or not group.first.layer.adds_in_place(reader.layer.joined.slope):
+                continue
+            term = roots[reader.bottom[1 - index].name]
+            if all(roots[view.name] != term for view in group.first.bottom):  # which is read all the while
+                places[roots[reader.top[0].name]] = term
+        return places
 
     def _take_diffs(self) -> None:
         """Memory for the diffs that backward reads or writes, and those of outputs. What nobody writes is zero."""

@@ -192,15 +192,27 @@ WAITING = RESIDUAL.replace('name: "loss" type: "Reduction"', 'name: "loss" type:
 )
 
 
+# The sum takes the place of its other bottom, which the convolution does not read.
+IN_PLACE = WAITING.replace(
+    'layer { name: "conv2" type: "Convolution" bottom: "conv1"',
+    """layer { name: "between" type: "Convolution" bottom: "conv1" top: "between"
+        convolution_param { num_output: 16 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "conv2" type: "Convolution" bottom: "between\"""",
+)
+
+
 @pytest.mark.skipif(engines.block("cpu", np.float32) == 1, reason="only oneDNN adds to what it convolves")
+@pytest.mark.parametrize("text", [WAITING, IN_PLACE], ids=["", "in place"])
 @pytest.mark.parametrize("how", ["forward", "look", "want", "backward", "part", "callback", "change", "shape"])
-def test_a_convolution_that_waits_for_the_sum(how):
+def test_a_convolution_that_waits_for_the_sum(how, text):
     """Where nothing needs to be kept, the last convolution of a residual branch is computed as the sum reads it."""
     found = []
     for fuse in (True, False):
-        net = make(WAITING, lf.TEST, fuse=fuse)
+        net = make(text, lf.TEST, fuse=fuse)
         waits = [group.first.layer.name for group in net.storage.fused if group.reader is not None]
         assert waits == (["conv2"] if fuse else [])
+        at = {view.data.ctypes.data for view in (net.views["sum"], net.views["conv1"])}
+        assert len(at) == (1 if fuse and text is IN_PLACE else 2)
         net.run_forward()
         if how == "look":
             net.blobs["conv2"].data  # noqa: B018

@@ -58,11 +58,12 @@ struct Kept {
 
 class Convolution {
  public:
-  // affine, relu, adds: what forward does to its result, see attributes(); such a convolution has no gradients.
-  // turned: inside, x and y lie with all channels of a position side by side, but for the gradient of the weights, and
-  // where a term is added. second: the gradient of the weights by the second implementation that oneDNN has, if any.
+  // affine, relu, adds: what forward does to its result, see attributes(); such a convolution has no gradients. adds is
+  // 1 for a term of its own, 2 for one that lies in y. turned: inside, x and y lie with all channels of a position side
+  // by side, but for the gradient of the weights, and where a term is added. second: by the second implementation that
+  // oneDNN has, if any, the gradient of the weights, or forward with a term in y.
   Convolution(const py::array_t<int64_t, py::array::c_style>& numbers, int x_block, int y_block, bool bias, int threads,
-              bool affine, bool relu, bool adds, bool turned, bool second)
+              bool affine, bool relu, int adds, bool turned, bool second)
       : threads(threads), bias(bias), affine(affine) {
     const Geometry g(numbers.data());
     outputs = g.num_output;
@@ -93,8 +94,9 @@ class Convolution {
     check(library().dnnl_convolution_forward_primitive_desc_create(
               &desc, library().engine, dnnl_forward_training, direct, x_last, w_in.get(), b_in, y_last, g.stride.data(),
               gaps.data(), g.pad.data(), g.pad.data(),
-              attributes(false, affine ? each.get() : nullptr, adds ? y.get() : nullptr, relu).get()),
+              attributes(adds == 2, affine ? each.get() : nullptr, adds == 1 ? y.get() : nullptr, relu).get()),
           "dnnl_convolution_forward_primitive_desc_create");
+    if (second && adds == 2) library().dnnl_primitive_desc_next_impl(desc);
     Task& forward = *(tasks[FORWARD] = std::make_unique<Task>(desc));
     forward.reads(DNNL_ARG_SRC, x.get());
     forward.reads(DNNL_ARG_WEIGHTS, w.get());
@@ -102,7 +104,7 @@ class Convolution {
     forward.writes(DNNL_ARG_DST, y.get());
     if (affine)
       for (int i : {0, 1}) forward.reads(DNNL_ARG_ATTR_MULTIPLE_POST_OP(i) | DNNL_ARG_SRC_1, each.get());
-    if (adds) forward.reads(DNNL_ARG_ATTR_MULTIPLE_POST_OP(affine ? 2 : 0) | DNNL_ARG_SRC_1, y.get());
+    if (adds == 1) forward.reads(DNNL_ARG_ATTR_MULTIPLE_POST_OP(affine ? 2 : 0) | DNNL_ARG_SRC_1, y.get());
     if (affine || relu || adds) return;
     const const_dnnl_primitive_desc_t hint = forward.operation.desc.get();
 
@@ -232,10 +234,10 @@ void define_onednn(py::module_& m) {
   onednn::define_gemm(m);
   m.def("onednn_block", &onednn::preferred_block, "The channels that oneDNN likes to have side by side.");
   py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
-      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool, bool, bool,
-                    bool>(),
-           py::arg("numbers"), py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("threads"),
-           py::arg("affine"), py::arg("relu"), py::arg("adds"), py::arg("turned"), py::arg("second"))
+      .def(
+          py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool, int, bool, bool>(),
+          py::arg("numbers"), py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("threads"),
+          py::arg("affine"), py::arg("relu"), py::arg("adds"), py::arg("turned"), py::arg("second"))
       .def_property_readonly("scratch", &onednn::Convolution::scratch)
       .def_property_readonly("implementations", &onednn::Convolution::implementations)
       .def_property_readonly("kept", &onednn::Convolution::kept)

@@ -33,6 +33,7 @@ MANY = 192  # channels on either side
 LARGE_PLANE = 2000  # positions
 LANES = 16  # at most so many channels in one vector
 FORWARD, DATA, WEIGHTS = range(3)
+NO_TERM, TERM, TERM_IN_PLACE = range(3)  # what forward adds, as the C++ side counts
 
 
 def find() -> Path | None:
@@ -130,11 +131,15 @@ class OneDnn:
 
     def follows(self, geometry: Geometry) -> bool:
         """Whether `forward_and_on` computes that geometry."""
-        return _goes_on(geometry, self.block, _csrc.get_threads(), False)
+        return _goes_on(geometry, self.block, _csrc.get_threads(), NO_TERM)
 
     def adds(self, geometry: Geometry) -> bool:
         """Whether it also adds a term."""
-        return self.block[1] > 1 and _goes_on(geometry, self.block, _csrc.get_threads(), True)
+        return self.block[1] > 1 and _goes_on(geometry, self.block, _csrc.get_threads(), TERM)
+
+    def adds_in_place(self, geometry: Geometry) -> bool:
+        """The same for a term that lies in y, with weights that are kept."""
+        return self.block[1] > 1 and _goes_on(geometry, self.block, _csrc.get_threads(), TERM_IN_PLACE)
 
     def forward_and_on(
         self,
@@ -153,13 +158,15 @@ class OneDnn:
     ) -> Callable[[], None]:
         """y = factor * (w * x) + shift for each output channel, and ``term``; with ``rectify``, max(0, that).
 
+        ``term`` may be y itself where `adds_in_place` says so; elsewhere it must not lie there.
         Where weights are ``kept``, they are kept multiplied by the factor; ``same`` says that both have not changed.
         Returns as `forward` does.
         """
         self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
-        if term is not None:
+        adds = NO_TERM if term is None else TERM_IN_PLACE if term is y else TERM
+        if adds == TERM:
             self._check(geometry, scratch, y=term)
-        on = (rectify, term is not None)
+        on = (rectify, adds)
         folded = _made(geometry, self.block, True, _csrc.get_threads(), False, *on)
         if self._room(folded, kept):
             arrays = (x, w, shift, y, scratch, factor)
@@ -249,10 +256,12 @@ def gains_by_turning(g: Geometry, block: tuple[int, int]) -> bool:
     return block == (LANES, LANES) and max(g.kernel) > 1 and min(g.channels, g.num_output) // g.group >= MANY
 
 
-def gains_by_second(g: Geometry, block: tuple[int, int]) -> bool:
-    """Whether the gradient of the weights of single taps is faster by oneDNN's kernels for any: over large planes."""
+def gains_by_second(g: Geometry, block: tuple[int, int], adds: int = 0) -> bool:
+    """Whether single taps are faster by oneDNN's kernels for any: over large planes, the gradient of the weights, and
+    forward to a term in place, where that is not in the cache."""
     single = max(g.kernel) == max(g.stride) == 1 and g.group == 1
-    return block == (LANES, LANES) and single and math.prod(g.output) >= LARGE_PLANE
+    large = math.prod(g.output) >= LARGE_PLANE and (not adds or math.prod(g.output_shape) > IN_CACHE)
+    return block == (LANES, LANES) and single and large
 
 
 @functools.lru_cache(maxsize=4096)
@@ -263,19 +272,22 @@ def _made(
     threads: int,
     affine: bool = False,
     relu: bool = False,
-    adds: bool = False,
+    adds: int = 0,
 ) -> Any:
-    how = (gains_by_turning(geometry, block), gains_by_second(geometry, block))
+    how = (gains_by_turning(geometry, block), gains_by_second(geometry, block, adds))
     return _csrc.OnednnConvolution(geometry.numbers, *block, bias, threads, affine, relu, adds, *how)
 
 
 @functools.lru_cache(maxsize=4096)
-def _goes_on(geometry: Geometry, block: tuple[int, int], threads: int, adds: bool) -> bool:
+def _goes_on(geometry: Geometry, block: tuple[int, int], threads: int, adds: int) -> bool:
     """Whether there is compiled code for what follows a convolution, that needs no more scratch memory than it has."""
     scratch = _made(geometry, block, True, threads).scratch
+    ways = (False,) if adds == TERM_IN_PLACE else (True, False)
     try:
-        made = [_made(geometry, block, not affine, threads, affine, True, adds) for affine in (True, False)]
+        made = [_made(geometry, block, not affine, threads, affine, True, adds) for affine in ways]
     except RuntimeError:
+        return False
+    if adds == TERM_IN_PLACE and not made[0].kept:
         return False
     return all(one.scratch <= scratch and _are_compiled(one.implementations) for one in made)
 

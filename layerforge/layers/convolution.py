@@ -140,6 +140,10 @@ class Convolution(Layer):
     def may_wait(self, steps):
         return leading(steps[-1:], Rectify) == 0 and self.engine.adds(self.geometry(self.bottom_shapes[0]))
 
+    def adds_in_place(self, slope):
+        engine, g = self.engine, self.geometry(self.bottom_shapes[0])
+        return slope in (0, 1) and hasattr(engine, "adds_in_place") and engine.adds_in_place(g)
+
     def add_pending(self, term, y, slope):
         if not self.again.run(self, self.waiting, y, slope, term):
             call = self.forward_and_on(self.waiting, y, slope, term)
@@ -152,7 +156,12 @@ class Convolution(Layer):
         g, block = self.geometry(x.shape), y.block
         engine = _filters.engine(self, g, (x.block, block))
         x, y = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
-        term = None if term is None else term.data.reshape(g.output_shape)
+        if term is not None:
+            lies_there = term.data.ctypes.data == y.ctypes.data
+            in_place = lies_there and self.phase == TEST and self.adds_in_place(slope)
+            term = y if in_place else term.data.reshape(g.output_shape)
+            if lies_there and not in_place:
+                term = term.copy()
         factor, shift, zero = self.state["factor"], self.state["shift"], self.state["zero"]
         made_of = self.made_of()
         same = self.is_same(made_of)

@@ -185,7 +185,7 @@ def test_leaves_float64_to_im2col():
 def test_is_compiled_code():
     """Never oneDNN's reference loops, which are a thousand times slower."""
     for g in CASES.values():
-        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, 1, False, False, False, False, False)
+        made = _csrc.OnednnConvolution(g.numbers, 1, 1, True, 1, False, False, 0, False, False)
         assert not [name for name in made.implementations if name.startswith("ref")]
 
 
@@ -282,6 +282,39 @@ def test_adds_a_term(keep, threads):
     engine.forward_and_on(x, w, factor, shift, y, *given, rectify=True, term=term)
     engine.forward_and_on(x, w, factor, shift, expected, *given, rectify=False)
     np.testing.assert_allclose(y, np.maximum(expected + term, 0), rtol=1e-5, atol=1e-4)
+
+
+ADDED = {
+    "3x3": geometry(2, 32, 48, (9, 7), 3, pad=1),
+    "single taps, many to add up": geometry(2, 512, 64, (7, 9), 1),
+    "single taps on a large plane": geometry(4, 16, 128, (48, 49), 1),
+}
+
+
+@pytest.mark.skipif(engines.block("cpu", np.float32) == 1, reason="only blobs in blocks have terms added")
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("name", ADDED)
+def test_adds_a_term_that_lies_in_y(name, rectify, whole, threads):
+    g, block, random = ADDED[name], engines.block("cpu", np.float32), np.random.default_rng(6)
+    order = (g.channels, g.num_output) if whole else (block, block)
+    engine = OneDnn(order)
+    assert engine.adds_in_place(g) and engine.adds(g)
+    assert onednn.gains_by_second(g, order, 2) == (not whole and "large" in name and block == 16)
+    x, w, term, factor, shift = (
+        random.standard_normal(shape).astype(np.float32)
+        for shape in (g.input_shape, g.weight_shape, g.output_shape, (g.num_output,), (g.num_output,))
+    )
+    scratch, kept = np.empty(engine.scratch(g), np.float32), np.zeros(engine.kept(g), np.float32)
+    y, expected = term.copy(), np.full(g.output_shape, np.nan, np.float32)
+    again = engine.forward_and_on(x, w, factor, shift, y, g, scratch, kept, rectify=rectify, term=y)
+    engine.forward_and_on(x, w, factor, shift, expected, g, scratch, kept, rectify=rectify, term=term)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    y[...] = term
+    engine.forward_and_on(x, w, factor, shift, y, g, scratch, kept, rectify=rectify, term=y)
+    y[...] = term
+    again()
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("change, message", [

@@ -15,6 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+STEPS = 3  # of a turn, whose median leaves out the first
+LONGEST = 2.0  # seconds of a turn that has more than one step
+
 # Tells glibc's allocator to keep large blocks instead of handing them back to the system after each use.
 KEEP_LARGE_BLOCKS = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 40),
@@ -106,14 +109,16 @@ class Contestant:
 
 
 def play(contestants: list[Contestant], rounds: int, warm_up: int, turn_seconds: float) -> None:
-    """Alternates the started contestants: in every round each takes a turn of as many steps as fit its seconds."""
+    """Alternates the started contestants: in every round each takes a turn of as many steps as fit its seconds, or of
+    as many as say what a step takes that does not find the other's data in the caches, if they take not too long."""
     steps = {}
     for contestant in contestants:
         for _ in range(warm_up):
             seconds = contestant.turn(1, warm=False)
             if not contestant.first_seconds:
                 contestant.first_seconds = seconds[0]
-        steps[contestant.name] = max(1, int(turn_seconds / seconds[-1]))
+        wanted = max(STEPS, int(turn_seconds / seconds[-1]))
+        steps[contestant.name] = max(1, min(wanted, int(LONGEST / seconds[-1])))
     for number in range(rounds):
         # Backwards in every other round, so that nobody always follows the same one.
         for contestant in contestants if number % 2 == 0 else reversed(contestants):

@@ -448,6 +448,8 @@ class Storage:
 
     def _take_scratch(self) -> None:
         """Gives every layer its scratch: in an arena where there is one, or else the same place for all."""
+        for node in self.nodes:
+            node.layer.let_go()
         sizes = self._scratch_sizes()
         shared = self.data.scratch or self.diff.scratch
         arena = self.data.arena if self.data.scratch else self.diff.arena

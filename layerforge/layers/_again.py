@@ -37,8 +37,12 @@ class Again:
         slope: float = 1.0,
         term: View | None = None,
     ) -> None:
-        """Keeps the call that was just made, or None where none can be repeated."""
-        self._call, self._values, self._arrays = call, _values(layer, x, y, slope), _arrays(layer, x, y, term)
+        """Keeps the call that was just made, or None where none can be repeated, and then holds no array either."""
+        if layer.parameters_seen is None:
+            call = None
+        self._call, self._values, self._arrays = call, (), ()
+        if call is not None:
+            self._values, self._arrays = _values(layer, x, y, slope), _arrays(layer, x, y, term)
 
 
 def _values(layer: Layer, x: View, y: View, slope: float) -> tuple[Any, ...]:

@@ -1,5 +1,7 @@
 """Calls that are repeated as they are: only where everything is as it was."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,12 @@ def test_whatever_happens_between_passes(between):
         elif number == 1 and between == "a part":
             net.forward(start="b", end="sum")
     lf.set_threads(before)
+
+
+def test_no_array_is_held_where_nothing_can_be_repeated(called):
+    layer, x, y, term, again, _ = called
+    layer.parameters_seen = None
+    again.keep(lambda: None, layer, x, y, 0.5, term)
+    old = weakref.ref(x.data)
+    x.data = np.zeros(1)
+    assert old() is None

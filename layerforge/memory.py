@@ -8,10 +8,11 @@ the chains that networks are.
 from __future__ import annotations
 
 import weakref
-from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 ALIGNMENT = 64  # elements: whole cache lines, and whole blocks of the solver's sweep
 
@@ -82,13 +83,10 @@ class Interval:
     last: int
     again: tuple[tuple[int, int], ...] = ()
 
-    def meets(self, other: Interval) -> bool:
-        """Whether there is a step at which both are needed."""
-        return any(
-            a[0] <= b[1] and b[0] <= a[1]
-            for a in ((self.first, self.last), *self.again)
-            for b in ((other.first, other.last), *other.again)
-        )
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """All spans of steps."""
+        return ((self.first, self.last), *self.again)
 
 
 def aligned(size: int) -> int:
@@ -103,22 +101,30 @@ def plan(intervals: Sequence[Interval]) -> tuple[list[int], int]:
     ([0, 64, 0], 128)
     """
     offsets = [0] * len(intervals)
-    placed: list[tuple[int, int, int]] = []  # (offset, end, number), by offset
-    total = 0
+    number = sum(len(interval.spans) for interval in intervals)
+    begins, ends, firsts, lasts = np.empty((4, number), np.int64)  # of the spans that are placed: where, and when
+    placed = total = 0
     sized = [i for i, interval in enumerate(intervals) if interval.size]
     for i in sorted(sized, key=lambda i: (-intervals[i].size, intervals[i].first)):
-        interval = intervals[i]
-        size, at = aligned(interval.size), 0
-        for begin, end, other in placed:
-            if not interval.meets(intervals[other]):
-                continue
-            if at + size <= begin:
-                break
-            at = max(at, end)
+        size, spans = aligned(intervals[i].size), intervals[i].spans
+        meets = np.zeros(placed, bool)
+        for first, last in spans:
+            meets |= (firsts[:placed] <= last) & (lasts[:placed] >= first)
+        at = _lowest(begins[:placed][meets], ends[:placed][meets], size)
         offsets[i] = at
-        insort(placed, (at, at + size, i))
+        for first, last in spans:
+            begins[placed], ends[placed], firsts[placed], lasts[placed] = at, at + size, first, last
+            placed += 1
         total = max(total, at + size)
     return offsets, total
+
+
+def _lowest(begins: np.ndarray, ends: np.ndarray, size: int) -> int:
+    """The lowest place for so many elements between pieces that are taken."""
+    order = np.argsort(begins)
+    free = np.maximum.accumulate(np.concatenate(([0], ends[order])))  # from there on, up to the next piece
+    room = np.flatnonzero(begins[order] - free[:-1] >= size)
+    return int(free[room[0]] if room.size else free[-1])
 
 
 def sequence(sizes: Sequence[int]) -> tuple[list[int], int]:

@@ -46,12 +46,26 @@ def test_little_is_done_ahead_where_each_is_much_work():
 
 def test_much_is_taken_at_once_where_each_is_little_work():
     done = []
-    results = in_order(done.append, range(1000), 1)
+    results = in_order(done.append, range(1000), 2)
     for _ in range(20):
         next(results)
     time.sleep(0.1)
     assert len(done) > 20 + 2 * 16
     results.close()
+
+
+def test_the_caller_works_while_it_waits():
+    """So there are as many threads as were asked for, and not one more that only hands on."""
+    seen = set()
+
+    def name(i):
+        time.sleep(0.001)
+        seen.add(threading.current_thread().name)
+
+    for count in (1, 2, 3):
+        seen.clear()
+        list(in_order(name, range(200), count, at_once=2))
+        assert len(seen) == count and threading.current_thread().name in seen
 
 
 def test_an_exception_comes_at_its_turn():

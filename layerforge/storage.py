@@ -103,8 +103,9 @@ class Plane:
     ) -> dict[str, str]:
         """Root -> the first of those whose place it takes, one after the other."""
         leaders: dict[str, str] = {}
+        there = set(rest)
         for root, place in sorted(places.items(), key=lambda pair: used.get(pair[0], (0, 0))):
-            fits = root in rest and place in rest and root != place and sizes[root] == sizes[place]
+            fits = root in there and place in there and root != place and sizes[root] == sizes[place]
             if fits and used[place][1] == used[root][0]:
                 leaders[root] = leaders.get(place, place)
         return leaders

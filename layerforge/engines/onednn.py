@@ -110,19 +110,18 @@ class OneDnn:
         geometry: Geometry,
         scratch: np.ndarray,
         kept: np.ndarray | None = None,
-        same: bool = False,
     ) -> Callable[[], None]:
         """y = w * x + b; ``b`` may be None.
 
         Returns what computes it again in the same arrays, as long as w is the same.
 
         ``kept``: `kept` elements, zeros at first, in which the weights stay in oneDNN's order from call to call. They
-        are made again where a fingerprint says that w has changed, unless ``same`` says that it has not.
+        are made again where a fingerprint says that w has changed.
         """
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
         made = self._made(geometry, b is not None)
         room = kept if self._room(made, kept) else None
-        made.run(FORWARD, x, w, b, y, scratch, kept=room, same=same)
+        made.run(FORWARD, x, w, b, y, scratch, kept=room)
         return functools.partial(made.run, FORWARD, x, w, b, y, scratch, kept=room, same=True)
 
     def kept(self, geometry: Geometry) -> int:
@@ -151,7 +150,6 @@ class OneDnn:
         geometry: Geometry,
         scratch: np.ndarray,
         kept: np.ndarray | None = None,
-        same: bool = False,
         *,
         rectify: bool,
         term: np.ndarray | None = None,
@@ -159,7 +157,7 @@ class OneDnn:
         """y = factor * (w * x) + shift for each output channel, and ``term``; with ``rectify``, max(0, that).
 
         ``term`` may be y itself where `adds_in_place` says so; elsewhere it must not lie there.
-        Where weights are ``kept``, they are kept multiplied by the factor; ``same`` says that both have not changed.
+        Where weights are ``kept``, they are kept multiplied by the factor.
         Returns as `forward` does.
         """
         self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
@@ -170,7 +168,7 @@ class OneDnn:
         folded = _made(geometry, self.block, True, _csrc.get_threads(), False, *on)
         if self._room(folded, kept):
             arrays = (x, w, shift, y, scratch, factor)
-            folded.run(FORWARD, *arrays, kept=kept, term=term, same=same)
+            folded.run(FORWARD, *arrays, kept=kept, term=term)
             return functools.partial(folded.run, FORWARD, *arrays, kept=kept, term=term, same=True)
         made = _made(geometry, self.block, False, _csrc.get_threads(), True, *on)
         call = functools.partial(made.run, FORWARD, x, w, None, y, scratch, factor, shift, term=term)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +19,16 @@ class Again:
         self._values: tuple[Any, ...] = ()
         self._arrays: tuple[Any, ...] = ()
 
-    def run(self, layer: Layer, x: View, y: View, slope: float = 1.0, term: View | None = None) -> bool:
-        """Makes the call if it would be the same, from x to y; whether it did."""
+    def holds(self, layer: Layer, x: View, y: View, slope: float = 1.0, term: View | None = None) -> bool:
+        """Whether the call would be the same, from x to y."""
         if self._call is None or layer.parameters_seen is None or self._values != _values(layer, x, y, slope):
             return False
-        for now, then in zip(_arrays(layer, x, y, term), self._arrays, strict=True):
-            if now is not then:
-                return False
+        return all(map(operator.is_, _arrays(layer, x, y, term), self._arrays))
+
+    def run(self, layer: Layer, x: View, y: View, slope: float = 1.0, term: View | None = None) -> bool:
+        """Makes the call if it would be the same; whether it did."""
+        if self._call is None or not self.holds(layer, x, y, slope, term):
+            return False
         self._call()
         return True
 

@@ -1,7 +1,6 @@
 """Convolution."""
 
-import operator
-from typing import Any
+from functools import partial
 
 from .. import engines
 from ..fusion import Affine, Normalise, Rectify, leading
@@ -36,7 +35,6 @@ class Convolution(Layer):
     tops = (1, None)
     blocks = "each"
     overwrites = True
-    made: tuple[Any, ...] = (None,)  # of what the last forward pass made what it keeps: see `made_of`
 
     def setup(self, *bottom_shapes):
         self.again = Again()
@@ -92,20 +90,9 @@ class Convolution(Layer):
             state |= {"weights": ((kept,), self.dtype)} if kept else {}
         return state
 
-    def kept(self, engine, same):
-        """What forward takes more in TEST, where weights seldom change: room for them in the engine's own order, and
-        whether they are the ``same`` as in the last pass."""
-        return (self.state["weights"], same) if "weights" in self.state and hasattr(engine, "kept") else ()
-
-    def made_of(self):
-        """What decides the factor, the shift and the weights in the engine's order, and where they lie."""
-        return self.parameters_seen, self.joined, self.state.get("factor"), self.state.get("weights")
-
-    def is_same(self, made_of):
-        """Whether that is known to be as in the last forward pass."""
-        seen, *places = made_of
-        before, *others = self.made
-        return seen is not None and seen == before and all(map(operator.is_, places, others))
+    def kept(self, engine):
+        """What forward takes more in TEST, where weights seldom change: room for them in the engine's own order."""
+        return (self.state["weights"],) if "weights" in self.state and hasattr(engine, "kept") else ()
 
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
@@ -130,12 +117,8 @@ class Convolution(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         g = self.geometry(x.shape)
         engine = _filters.engine(self, g, (x.block, y.block))
-        made_of = self.made_of()
-        b, kept = bias.data if bias else None, self.kept(engine, self.is_same(made_of))
-        arrays = x.data.reshape(g.input_shape), weight.data, b, y.data.reshape(g.output_shape)
-        call = engine.forward(*arrays, g, self.scratch, *kept)
-        self.made = made_of
-        return call
+        arrays = x.data.reshape(g.input_shape), weight.data, bias.data if bias else None, y.data.reshape(g.output_shape)
+        return engine.forward(*arrays, g, self.scratch, *self.kept(engine))
 
     def may_wait(self, steps):
         return leading(steps[-1:], Rectify) == 0 and self.engine.adds(self.geometry(self.bottom_shapes[0]))
@@ -145,9 +128,14 @@ class Convolution(Layer):
         return slope in (0, 1) and hasattr(engine, "adds_in_place") and engine.adds_in_place(g)
 
     def add_pending(self, term, y, slope):
-        if not self.again.run(self, self.waiting, y, slope, term):
-            call = self.forward_and_on(self.waiting, y, slope, term)
-            self.again.keep(call, self, self.waiting, y, slope, term)
+        if self.again.run(self, self.waiting, y, slope, term):
+            return True
+        lies_there = term.data.ctypes.data == y.data.ctypes.data
+        in_place = lies_there and self.phase == TEST and self.adds_in_place(slope)
+        values = y.data if in_place else term.data.copy() if lies_there else term.data
+        call = self.forward_and_on(self.waiting, y, slope, values)
+        repeatable = in_place or not lies_there  # and not with a copy, which gets old
+        self.again.keep(call if repeatable else None, self, self.waiting, y, slope, term)
         return True
 
     def forward_and_on(self, x, y, slope, term=None):
@@ -155,37 +143,28 @@ class Convolution(Layer):
         weight, bias = self.params["weight"].data, self.params.get("bias")
         g, block = self.geometry(x.shape), y.block
         engine = _filters.engine(self, g, (x.block, block))
-        x, y = x.data.reshape(g.input_shape), y.data.reshape(g.output_shape)
+        y_data = y.data
+        x, y = x.data.reshape(g.input_shape), y_data.reshape(g.output_shape)
         if term is not None:
-            lies_there = term.data.ctypes.data == y.ctypes.data
-            in_place = lies_there and self.phase == TEST and self.adds_in_place(slope)
-            term = y if in_place else term.data.reshape(g.output_shape)
-            if lies_there and not in_place:
-                term = term.copy()
+            term = y if term is y_data else term.reshape(g.output_shape)
         factor, shift, zero = self.state["factor"], self.state["shift"], self.state["zero"]
-        made_of = self.made_of()
-        same = self.is_same(made_of)
-        if not same:
-            self.made = (None,)
-            factor[...] = 1
-            shift[...] = bias.data if bias else 0
-            for step in self.joined.steps:
-                step.then(factor, shift)
-        given = (x, weight, factor, shift, y, g, self.scratch, *self.kept(engine, same))
-        call = None
+        factor[...] = 1
+        shift[...] = bias.data if bias else 0
+        for step in self.joined.steps:
+            step.then(factor, shift)
+        given = (x, weight, factor, shift, y, g, self.scratch, *self.kept(engine))
         if slope in (0, 1) and term is None and engine.follows(g):
-            call = engine.forward_and_on(*given, rectify=slope == 0)
-        elif slope in (0, 1) and term is not None and engine.adds(g):
-            call = engine.forward_and_on(*given, rectify=slope == 0, term=term)
+            return engine.forward_and_on(*given, rectify=slope == 0)
+        if slope in (0, 1) and term is not None and engine.adds(g):
+            return engine.forward_and_on(*given, rectify=slope == 0, term=term)
+        alone = engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine))
+        sizes = (g.num_output, count(g.output), block)
+        if term is None:
+            finish = partial(K.batch_norm_forward, y, zero, factor, None, shift, y, None, slope, *sizes)
         else:
-            engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine, same))
-            sizes = (g.num_output, count(g.output), block)
-            if term is None:
-                K.batch_norm_forward(y, zero, factor, None, shift, y, None, slope, *sizes)
-            else:
-                K.normalised_sum(y, zero, factor, None, shift, term, None, None, None, None, y, slope, *sizes)
-        self.made = made_of
-        return call
+            finish = partial(K.normalised_sum, y, zero, factor, None, shift, term, *[None] * 4, y, slope, *sizes)
+        finish()
+        return alone and (lambda: (alone(), finish()))
 
     def backward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")

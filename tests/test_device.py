@@ -188,3 +188,18 @@ print(resident() - before)
 """
     taken = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert 0.99 < taken / (40 * 2.2) < 1.1
+
+
+def test_many_arrays_lie_apart_and_fresh_ones_are_zero():
+    random = np.random.default_rng(0)
+    made = {}
+    for turn in range(3):
+        for i in range(100):
+            array = cpu.zeros(int(random.integers(1, 600_000)))
+            assert array.ctypes.data % 64 == 0 and not array.any()
+            array[...] = 100 * turn + i + 1
+            made[100 * turn + i + 1] = array
+        for number in list(made)[:: turn + 2]:
+            del made[number]
+    for number, array in made.items():
+        assert (array == number).all()

@@ -3,9 +3,9 @@
     python -m benchmarks.growth [--quick]
 
 A net is built and trained for some steps in a process of its own for every point, all points in turn and several
-times. The median counts, and for building the least: where the machine is a virtual one, fresh memory may have to be
-found by its host, which takes several times as long as all the rest, now and then. A process before it touches as much
-as it will need, so that this is the exception. The net of the batches is GoogLeNet;
+times. The least counts (of a round, the median step), for what else the machine does only adds; where it is a virtual
+one, its host may have to find fresh memory, which takes several times as long as building. A process before it touches
+as much as it will need, so that this is the exception. The net of the batches is GoogLeNet;
 those of the depths are the residual nets of nets/resnet1001_train_val.prototxt with fewer units, on images of 32x32, in
 batches of 8. Linear means: a straight line through all points, a fixed cost and one for each image or unit, misses none
 of them by more than the tenth part.
@@ -130,19 +130,15 @@ def measure(results: Results, threads: int, resume: bool = False, quick: bool = 
 
 
 def points_of(points: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Points, the smallest first, of which each was measured several times: the median of each figure, or the least.
+    """Points, the smallest first, of which each was measured several times: the least of each figure.
 
-    >>> points_of([{"size": 2, "ms": 3.0}, {"size": 1, "ms": 9.0}, {"size": 2, "ms": 5.0}, {"size": 2, "ms": 4.0}])
-    [{'size': 1, 'ms': 9.0}, {'size': 2, 'ms': 4.0}]
+    >>> points_of([{"size": 2, "ms": 3.0, "mb": 7}, {"size": 1, "ms": 9.0, "mb": 4}, {"size": 2, "ms": 5.0, "mb": 6}])
+    [{'size': 1, 'ms': 9.0, 'mb': 4}, {'size': 2, 'ms': 3.0, 'mb': 6}]
     """
-    of = {"build": min}
     found: dict[float, list[dict[str, float]]] = {}
     for each in sorted(points, key=lambda each: each["size"]):
         found.setdefault(each["size"], []).append(each)
-    return [
-        {name: of.get(name, statistics.median)([each[name] for each in same]) for name in same[0]}
-        for same in found.values()
-    ]
+    return [{name: min(each[name] for each in same) for name in same[0]} for same in found.values()]
 
 
 def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
@@ -199,10 +195,8 @@ def chapter(results: Results, folder: Path) -> str:
     head = (
         f"## Cost as work grows\n\nTraining steps of LayerForge alone, with {kept['threads']} threads; memory is the "
     )
-    head += (
-        f"most that the process held, less what it held before the net was made. Medians of {ROUNDS} rounds, and the "
-    )
-    head += f"least of the times of building; commit {kept['commit']}."
+    head += "most that the process held, less what it held before the net was made. The best of "
+    head += f"{ROUNDS} rounds; commit {kept['commit']}."
     return "\n\n".join([head, *parts])
 
 

@@ -1,5 +1,6 @@
 // Batch normalisation by rows: the positions of a channel, or of a block of channels side by side. Where all channels
-// of a position lie side by side, by lines: the channels of a position.
+// of a position lie side by side, by lines: the channels of a position. The second pass over an array goes backwards:
+// what the first one read last may still be in the cache.
 #include "strips.h"
 
 namespace {
@@ -17,13 +18,26 @@ struct Channels {
   }
 };
 
+// The rows of a share of the channels: where each of them begins, and what is its first channel.
+struct Share {
+  int64_t groups, count, skipped, first, block;
+  Share(int64_t channels, int64_t positions, int64_t block, int64_t first, int64_t all)
+      : groups(channels / block),
+        count(positions * block),
+        skipped((all - channels) * positions),
+        first(first * positions),
+        block(block) {}
+  int64_t at(int64_t row) const { return row * count + row / groups * skipped + first; }
+  int64_t channel(int64_t row) const { return row % groups * block; }
+};
+
 template <class T>
 struct Rows {
-  CLONES static void moments(int64_t begin, int64_t end, const T* x, T* mean, T* square, int64_t positions,
-                             int64_t block) {
-    const int64_t count = positions * block;
+  CLONES static void moments(int64_t begin, int64_t end, const T* x, T* mean, T* square, Share share,
+                             int64_t positions) {
+    const int64_t count = share.count, block = share.block;
     for (int64_t r = begin; r < end; ++r) {
-      const T* row = x + r * count;
+      const T* row = x + share.at(r);
       T sum[strip<T>] = {}, squares[strip<T>] = {};
 #define BODY(e, k) sum[k] += row[e];
       STRIPS(count, BODY);
@@ -58,13 +72,14 @@ struct Rows {
 #define VALUE(x, k) ((((x) - of.m.value[k]) * of.s.value[k]) * of.v.value[k] + of.o.value[k])
 
   CLONES static void forward(int64_t begin, int64_t end, const T* x, Channels<T> of, T* y, T* kept, T slope,
-                             int64_t groups, int64_t positions, int64_t block) {
-    const int64_t count = positions * block;
-    for (int64_t r = begin; r < end; ++r) {
-      of.at(r % groups * block, block);
-      const T* from = x + r * count;
-      T* to = y + r * count;
-      if (kept) memcpy(kept + r * count, from, count * sizeof(T));
+                             Share share) {
+    const int64_t count = share.count, block = share.block;
+    for (int64_t r = end - 1; r >= begin; --r) {
+      of.at(share.channel(r), block);
+      const int64_t at = share.at(r);
+      const T* from = x + at;
+      T* to = y + at;
+      if (kept) memcpy(kept + at, from, count * sizeof(T));
       if (slope == 1) {
 #define BODY(e, k) to[e] = VALUE(from[e], k);
         STRIPS(count, BODY);
@@ -97,11 +112,11 @@ struct Rows {
   }
 
   CLONES static void products(int64_t begin, int64_t end, const T* x, Channels<T> of, const T* dy, T* sum, T* dot,
-                              T slope, int64_t groups, int64_t positions, int64_t block) {
-    const int64_t count = positions * block;
+                              T slope, Share share) {
+    const int64_t count = share.count, block = share.block;
     for (int64_t r = begin; r < end; ++r) {
-      of.at(r % groups * block, block);
-      const T *row = x + r * count, *d = dy + r * count;
+      of.at(share.channel(r), block);
+      const T *row = x + share.at(r), *d = dy + share.at(r);
       T sums[strip<T>] = {}, dots[strip<T>] = {};
       if (slope == 1) {
 #define BODY(e, k) \
@@ -146,12 +161,11 @@ struct Rows {
   }
 
   CLONES static void backward(int64_t begin, int64_t end, const T* x, Channels<T> of, const T* dy, const T* sum,
-                              const T* dot, T* dx, T* between, T slope, T number, int64_t groups, int64_t positions,
-                              int64_t block) {
-    const int64_t count = positions * block;
+                              const T* dot, T* dx, T* between, T slope, T number, Share share) {
+    const int64_t count = share.count, block = share.block;
     Along<T> level, tilt;
-    for (int64_t r = begin; r < end; ++r) {
-      const int64_t c = r % groups * block;
+    for (int64_t r = end - 1; r >= begin; --r) {
+      const int64_t c = share.channel(r), at = share.at(r);
       of.at(c, block);
       level.fill(sum ? sum + c : nullptr, 0, block);
       tilt.fill(dot ? dot + c : nullptr, 0, block);
@@ -159,8 +173,8 @@ struct Rows {
         level.value[k] /= number;
         tilt.value[k] = of.s.value[k] * of.s.value[k] * tilt.value[k] / number;
       }
-      const T *row = x + r * count, *d = dy + r * count;
-      T *to = dx + r * count, *also = between + r * count;
+      const T *row = x + at, *d = dy + at;
+      T *to = dx + at, *also = between + at;
 #define DX(dz, e, k) \
   (((dz) - level.value[k]) - (row[e] - of.m.value[k]) * tilt.value[k]) * of.s.value[k] * of.v.value[k]
       if (between) {
@@ -204,18 +218,29 @@ void lines(int64_t count, int64_t channels, Body body) {
     parallel(count / channels, [=](int64_t begin, int64_t end, int) { Line<Body>::run(begin, end, channels, body); });
 }
 
+// Whether the channels of an item's position are a row, and all of them are meant.
+bool is_line(index_t channels, index_t positions, index_t block, index_t all) {
+  return all == channels && (positions == 1 || block == channels);
+}
+
 template <class T>
-void lane_moments(index_t count, const T* x, T* mean, T* square, index_t positions, index_t block) {
-  const auto moments = block > strip<T> ? Rows<T>::wide_moments : Rows<T>::moments;
-  parallel(count / block,
-           [=](int64_t begin, int64_t end, int) { moments(begin, end, x, mean, square, positions, block); });
+void lane_moments(index_t count, const T* x, T* mean, T* square, index_t channels, index_t positions, index_t block,
+                  index_t first, index_t all) {
+  if (block > strip<T>)
+    parallel(count / block, [=](int64_t begin, int64_t end, int) {
+      Rows<T>::wide_moments(begin, end, x, mean, square, positions, block);
+    });
+  else
+    parallel(count / block, [=](int64_t begin, int64_t end, int) {
+      Rows<T>::moments(begin, end, x, mean, square, {channels, positions, block, first, all}, positions);
+    });
 }
 
 template <class T>
 void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, T* y, T* kept,
-                        T slope, index_t channels, index_t positions, index_t block) {
+                        T slope, index_t channels, index_t positions, index_t block, index_t first, index_t all) {
   if (count == 0) return;
-  if (positions == 1 || block == channels)
+  if (is_line(channels, positions, block, all))
     lines(count, channels, [=](int64_t e, int64_t c) {
       const T value = x[e];
       if (kept) kept[e] = value;
@@ -224,7 +249,7 @@ void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale
     });
   else
     parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
-      Rows<T>::forward(begin, end, x, {mean, scale, w, b}, y, kept, slope, channels / block, positions, block);
+      Rows<T>::forward(begin, end, x, {mean, scale, w, b}, y, kept, slope, {channels, positions, block, first, all});
     });
 }
 
@@ -249,8 +274,9 @@ void normalised_sum(index_t count, const T* a, const T* mean_a, const T* scale_a
 
 template <class T>
 void lane_products(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
-                   T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block) {
-  if (positions == 1)
+                   T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block, index_t first,
+                   index_t all) {
+  if (positions == 1 && all == channels)
     lines(count, channels, [=](int64_t e, int64_t c) {
       const T t = ((x[e] - mean[c]) * scale[c]) * (w ? w[c] : T(1)) + (b ? b[c] : T(0));
       const T dz = t > 0 ? dy[e] : slope * dy[e];
@@ -263,16 +289,17 @@ void lane_products(index_t count, const T* x, const T* mean, const T* scale, con
     });
   else
     parallel(count / block, [=](int64_t begin, int64_t end, int) {
-      Rows<T>::products(begin, end, x, {mean, scale, w, b}, dy, sum, dot, slope, channels / block, positions, block);
+      Rows<T>::products(begin, end, x, {mean, scale, w, b}, dy, sum, dot, slope,
+                        {channels, positions, block, first, all});
     });
 }
 
 template <class T>
 void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
                          const T* sum, const T* dot, T* dx, T* between, T slope, T number, index_t channels,
-                         index_t positions, index_t block) {
+                         index_t positions, index_t block, index_t first, index_t all) {
   if (count == 0) return;
-  if (positions == 1 || block == channels)
+  if (is_line(channels, positions, block, all))
     lines(count, channels, [=](int64_t e, int64_t c) {
       const T v = w ? w[c] : T(1);
       const T t = ((x[e] - mean[c]) * scale[c]) * v + (b ? b[c] : T(0));
@@ -283,8 +310,8 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
     });
   else
     parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
-      Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, between, slope, number, channels / block,
-                        positions, block);
+      Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, between, slope, number,
+                        {channels, positions, block, first, all});
     });
 }
 

@@ -4,12 +4,20 @@
 //
 // w and b may be null, for 1 and 0; slope 1 rectifies nothing. An array is (items, channels / block, positions, block):
 // plain with block = 1, or in blocks of channels. Lane i is channel i % channels of item i / channels.
+//
+// What is computed may be a share of the channels: `channels` of them, in whole blocks, from `first` on, of `all` that
+// the large arrays have. Indices, and the arrays of one value for a channel or a lane, count the share alone.
 #pragma once
 #include "portable.h"
 
 // The channel that element i belongs to.
 KERNEL index_t channel_of(index_t i, index_t channels, index_t positions, index_t block) {
   return i / (positions * block) % (channels / block) * block + i % block;
+}
+
+// Where element i of the share is.
+KERNEL index_t within(index_t i, index_t channels, index_t positions, index_t first, index_t all) {
+  return channels == all ? i : i + (i / (channels * positions) * (all - channels) + first) * positions;
 }
 
 // What is rectified.
@@ -21,8 +29,9 @@ KERNEL T normalised(T x, index_t c, const T* mean, const T* scale, const T* w, c
 
 // Lane i: mean, and square = the sum of squared deviations from it.
 template <class T>
-REDUCTION void lane_moments(index_t i, const T* x, T* mean, T* square, index_t positions, index_t block) {
-  x += i / block * positions * block + i % block;
+REDUCTION void lane_moments(index_t i, const T* x, T* mean, T* square, index_t channels, index_t positions,
+                            index_t block, index_t first, index_t all) {
+  x += within(i / block * positions * block + i % block, channels, positions, first, all);
   const T m = sum_of<T>(positions, [&](index_t j) { return x[j * block]; }) / T(positions);
   const T sum = sum_of<T>(positions, [&](index_t j) { return (x[j * block] - m) * (x[j * block] - m); });
   if (!leads()) return;
@@ -33,11 +42,13 @@ REDUCTION void lane_moments(index_t i, const T* x, T* mean, T* square, index_t p
 // y as above, and kept = x, which may be null. y may be x.
 template <class T>
 KERNEL void batch_norm_forward(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b, T* y,
-                               T* kept, T slope, index_t channels, index_t positions, index_t block) {
-  const T value = x[i];
-  if (kept) kept[i] = value;
+                               T* kept, T slope, index_t channels, index_t positions, index_t block, index_t first,
+                               index_t all) {
+  const index_t at = within(i, channels, positions, first, all);
+  const T value = x[at];
+  if (kept) kept[at] = value;
   const T t = normalised(value, channel_of(i, channels, positions, block), mean, scale, w, b);
-  y[i] = t > 0 ? t : slope * t;
+  y[at] = t > 0 ? t : slope * t;
 }
 
 // y = rectify(a' + b'), where a' and b' are a and b, each normalised, scaled and shifted as above if it has a mean. y
@@ -55,8 +66,10 @@ KERNEL void normalised_sum(index_t i, const T* a, const T* mean_a, const T* scal
 // Lane i: sum = the sum of dz, dot = that of dz * (x - mean), where dz is the gradient of what is rectified.
 template <class T>
 REDUCTION void lane_products(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
-                             T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block) {
-  const index_t c = i % channels, at = i / block * positions * block + i % block;
+                             T* sum, T* dot, T slope, index_t channels, index_t positions, index_t block, index_t first,
+                             index_t all) {
+  const index_t c = i % channels;
+  const index_t at = within(i / block * positions * block + i % block, channels, positions, first, all);
   x += at;
   dy += at;
   const auto dz = [&](index_t j) {
@@ -76,12 +89,12 @@ REDUCTION void lane_products(index_t i, const T* x, const T* mean, const T* scal
 template <class T>
 KERNEL void batch_norm_backward(index_t i, const T* x, const T* mean, const T* scale, const T* w, const T* b,
                                 const T* dy, const T* sum, const T* dot, T* dx, T* between, T slope, T number,
-                                index_t channels, index_t positions, index_t block) {
-  const index_t c = channel_of(i, channels, positions, block);
-  const T dz = normalised(x[i], c, mean, scale, w, b) > 0 ? dy[i] : slope * dy[i], weight = w ? w[c] : T(1);
+                                index_t channels, index_t positions, index_t block, index_t first, index_t all) {
+  const index_t c = channel_of(i, channels, positions, block), at = within(i, channels, positions, first, all);
+  const T dz = normalised(x[at], c, mean, scale, w, b) > 0 ? dy[at] : slope * dy[at], weight = w ? w[c] : T(1);
   const T level = sum ? sum[c] / number : T(0), tilt = dot ? scale[c] * scale[c] * dot[c] / number : T(0);
-  if (between) between[i] = dz * weight;
-  dx[i] = ((dz - level) - (x[i] - mean[c]) * tilt) * scale[c] * weight;
+  if (between) between[at] = dz * weight;
+  dx[at] = ((dz - level) - (x[at] - mean[c]) * tilt) * scale[c] * weight;
 }
 
 // Channel i: dw += scale * dot and db += sum, the gradients of w and b, either of which may be null.

@@ -54,6 +54,7 @@ class Device(ABC):
 
     #: Whether arrays lie in the host's memory: numpy reads and writes them as they are.
     is_host = False
+    cache: int | None = None  # bytes of an array that it holds from one pass over them to the next; None: pay no heed
 
     @abstractmethod
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Any:

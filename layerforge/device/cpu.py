@@ -18,6 +18,7 @@ class Cpu(Device):
 
     name = "cpu"
     is_host = True
+    cache = 8 << 20
 
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> np.ndarray:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)

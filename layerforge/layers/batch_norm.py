@@ -109,8 +109,18 @@ class BatchNorm(Layer):
 
     def compute_pending(self, view, values):
         p = self.pending(view.shape)
-        K.batch_norm_forward(view.data, p.mean, p.scale, p.weight, p.bias, values, None, 1, *p.layout, view.block)
+        share = (*p.layout, view.block, 0, p.layout[0])
+        K.batch_norm_forward(view.data, p.mean, p.scale, p.weight, p.bias, values, None, 1, *share)
         return True
+
+    def shares(self, x):
+        """Channels (begin, end) whose values may stay in the device's cache between two passes over them."""
+        items, channels, positions = self.layout(x.shape)
+        if self.device.cache is None or positions == 1 or x.block == channels:
+            return [(0, channels)]
+        each = max(items * positions * x.data.itemsize, 1)
+        number = max(self.device.cache // each // x.block, 1) * x.block
+        return [(begin, min(begin + number, channels)) for begin in range(0, channels, number)]
 
     def scratch_size(self, x):
         items, channels, _ = self.layout(x)
@@ -118,40 +128,44 @@ class BatchNorm(Layer):
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
-        _, *numbers = self.layout(x.shape)
+        items, channels, positions = self.layout(x.shape)
         mean, scale = self.state["mean"], self.state["scale"]
         if not x.count:
             return
         values, copy = (self.state["x"], None) if self.joined.fed else (x.data, self.state.get("x"))
-        w, b = self.joined.affine
+        w, b = (p.data if p else None for p in self.joined.affine)
+        waits = self.joined.waits
         if self.running:
             self.read_running(mean, scale)
-        else:
-            self.measure(x, values, mean, scale)
-        if self.joined.waits:  # for the reader, who computes it with the weights of this pass
-            self.state["weight"][...] = w.data if w else 1
-            self.state["bias"][...] = b.data if b else 0
-            return
-        affine, slope = (w.data if w else None, b.data if b else None), self.joined.slope
-        K.batch_norm_forward(values, mean, scale, *affine, y.data, copy, slope, *numbers, x.block)
+        for begin, end in [(0, channels)] if self.running or waits else self.shares(x):
+            share = (end - begin, positions, x.block, begin, channels)
+            if not self.running:
+                self.measure(values, items, share)
+            if not waits:
+                m, s, v, o = (part(array, begin, end) for array in (mean, scale, w, b))
+                count = items * (end - begin) * positions
+                K.batch_norm_forward(values, m, s, v, o, y.data, copy, self.joined.slope, *share, count=count)
+        if not (self.running or self.repeats):
+            factor = self.params["factor"].data
+            F.affine(factor, factor, self.options.moving_average_fraction, 1)
+        if waits:  # for the reader, who computes it with the weights of this pass
+            self.state["weight"][...] = 1 if w is None else w
+            self.state["bias"][...] = 0 if b is None else b
 
-    def measure(self, x, values, mean, scale):
-        """The batch's statistics, counted among the running ones."""
-        items, channels, positions = self.layout(x.shape)
+    def measure(self, values, items, share):
+        """The batch's statistics of some channels, counted among the running ones."""
+        channels, positions, _, begin, _ = share
+        end = begin + channels
+        mean, square, scale = (self.state[name][begin:end] for name in ("mean", "square", "scale"))
         rows = items * channels
-        square = self.state["square"]
         row_mean, row_square = values, None
         if positions > 1:
             row_mean, row_square = self.scratch[:rows], self.scratch[rows : 2 * rows]
-            K.lane_moments(values, row_mean, row_square, positions, x.block)
+            K.lane_moments(values, row_mean, row_square, *share, count=rows)
         M.group_moments(row_mean, row_square, mean, square, items, 1, channels, positions)
-        running_mean, running_variance, factor = (p.data for p in self.blobs)
+        running = (None, None) if self.repeats else (self.params[name].data[begin:end] for name in ("mean", "variance"))
         keep, number = self.options.moving_average_fraction, items * positions
-        if self.repeats:
-            M.batch_scale(mean, square, scale, None, None, number, self.options.eps, keep)
-            return
-        M.batch_scale(mean, square, scale, running_mean, running_variance, number, self.options.eps, keep)
-        F.affine(factor, factor, keep, 1)
+        M.batch_scale(mean, square, scale, *running, number, self.options.eps, keep)
 
     def read_running(self, mean, scale):
         running_mean, running_variance, factor = (p.data for p in self.blobs)
@@ -167,21 +181,29 @@ class BatchNorm(Layer):
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
-        items, *numbers = self.layout(x.shape)
-        channels, positions = numbers
-        rows, number = items * channels, items * positions
-        (w, b), slope, dy = self.joined.affine, self.joined.slope, self.joined.source or y
-        mean, scale, total, dot = (self.state.get(name) for name in ("mean", "scale", "sum", "dot"))
+        items, channels, positions = self.layout(x.shape)
+        slope, dy = self.joined.slope, self.joined.source or y
         values = x.data if self.joined.waits else kept(self, x)
-        given = (values, mean, scale, w.data if w else None, b.data if b else None, dy.diff)
-        if total is not None:
-            sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
-            K.lane_products(*given, sums, dots, slope, *numbers, x.block)
-            B.sum_columns(sums, total, items, channels, False)
-            B.sum_columns(dots, dot, items, channels, False)
-            dw, db = (p.diff if p and p.needs_diff else None for p in (w, b))
-            K.learn_scale(scale, total, dot, dw, db, count=channels)
-        if self.running:
-            total = dot = None
+        affine = [p.data if p else None for p in self.joined.affine]
+        learnt = [p.diff if p and p.needs_diff else None for p in self.joined.affine]
         between = y.diff if self.joined.steps and y is not x else None  # what the scale would have left there
-        K.batch_norm_backward(*given, total, dot, x.diff, between, slope, number, *numbers, x.block)
+        arrays = [self.state["mean"], self.state["scale"], *affine, *(self.state.get(name) for name in ("sum", "dot"))]
+        for begin, end in self.shares(x):
+            share = (end - begin, positions, x.block, begin, channels)
+            mean, scale, w, b, total, dot = (part(array, begin, end) for array in arrays)
+            given = (values, mean, scale, w, b, dy.diff)
+            if total is not None:
+                rows = items * (end - begin)
+                sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
+                K.lane_products(*given, sums, dots, slope, *share, count=rows)
+                B.sum_columns(sums, total, items, end - begin, False)
+                B.sum_columns(dots, dot, items, end - begin, False)
+                K.learn_scale(scale, total, dot, *(part(array, begin, end) for array in learnt), count=end - begin)
+            sums_of = (None, None) if self.running else (total, dot)
+            of = (*sums_of, x.diff, between, slope, items * positions)
+            K.batch_norm_backward(*given, *of, *share, count=items * (end - begin) * positions)
+
+
+def part(array, begin, end):
+    """Some channels' values, of one for each channel; None of None."""
+    return None if array is None else array[begin:end]

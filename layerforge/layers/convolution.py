@@ -160,7 +160,8 @@ class Convolution(Layer):
         alone = engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine))
         sizes = (g.num_output, count(g.output), block)
         if term is None:
-            finish = partial(K.batch_norm_forward, y, zero, factor, None, shift, y, None, slope, *sizes)
+            share = (*sizes, 0, g.num_output)
+            finish = partial(K.batch_norm_forward, y, zero, factor, None, shift, y, None, slope, *share)
         else:
             finish = partial(K.normalised_sum, y, zero, factor, None, shift, term, *[None] * 4, y, slope, *sizes)
         finish()

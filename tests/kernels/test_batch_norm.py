@@ -42,32 +42,59 @@ def test_tuned_equals_portable(dtype, tolerance, items, channels, positions, blo
     x, dy = rng.standard_normal((2, items * channels * positions)).astype(dtype)
     mean, scale, w, b, total, dot = rng.standard_normal((6, channels)).astype(dtype)
     of = (channels, positions, block)
+    share = (*of, 0, channels)
     lanes = np.empty(items * channels, dtype)
     tolerance *= max(1, positions**0.5)
     for weight, bias in ((None, None), (w, None), (w, b)):
         given = (x, mean, scale, weight, bias)
         exact = [
-            ("batch_norm_forward", [x], lambda y, given=given: (*given, y, None, slope, *of)),
-            ("batch_norm_forward", [x, x], lambda y, kept, given=given: (*given, y, kept, slope, *of)),
+            ("batch_norm_forward", [x], lambda y, given=given: (*given, y, None, slope, *share)),
+            ("batch_norm_forward", [x, x], lambda y, kept, given=given: (*given, y, kept, slope, *share)),
             ("normalised_sum", [x], lambda y, given=given: (*given, dy, *[None] * 4, y, slope, *of)),
             ("normalised_sum", [x], lambda y, given=given: (dy, *[None] * 4, *given, y, slope, *of)),
             ("normalised_sum", [x], lambda y, given=given: (*given, dy, *given[1:], y, slope, *of)),
-            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, total, dot, dx, None, slope, 12, *of)),
+            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, total, dot, dx, None, slope, 12, *share)),
             (
                 "batch_norm_backward",
                 [x, x],
-                lambda dx, dt, given=given: (*given, dy, total, dot, dx, dt, slope, 12, *of),
+                lambda dx, dt, given=given: (*given, dy, total, dot, dx, dt, slope, 12, *share),
             ),
-            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, None, None, dx, None, slope, 12, *of)),
+            ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, None, None, dx, None, slope, 12, *share)),
         ]
         for name, outputs, arguments in exact:
             for tuned, portable in both(name, outputs, arguments):
                 np.testing.assert_array_equal(tuned, portable, name)
-        products = lambda s, d, given=given: (*given, dy, s, d, slope, *of)  # noqa: E731
+        products = lambda s, d, given=given: (*given, dy, s, d, slope, *share)  # noqa: E731
         for tuned, portable in both("lane_products", [lanes, lanes], products):
             assert_close(tuned, portable, tolerance)
-    for tuned, portable in both("lane_moments", [lanes, lanes], lambda m, q: (x, m, q, positions, block)):
+    for tuned, portable in both("lane_moments", [lanes, lanes], lambda m, q: (x, m, q, *share)):
         assert_close(tuned, portable, tolerance)
+
+
+@pytest.mark.parametrize("kernels", [K, K.portable])
+@pytest.mark.parametrize("items, channels, positions, block", [shape for shape in SHAPES if shape[1] > shape[3]])
+def test_shares_of_channels_are_parts_of_all(kernels, items, channels, positions, block):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, items * channels * positions)).astype(np.float32)
+    each = rng.standard_normal((6, channels)).astype(np.float32)
+
+    def compute(begin, end, y, kept, dx, between):
+        mean, scale, w, b, total, dot = each[:, begin:end]
+        given, share = (x, mean, scale, w, b), (end - begin, positions, block, begin, channels)
+        rows, count = items * (end - begin), items * (end - begin) * positions
+        moments, products = np.empty((2, 2, rows), np.float32)
+        kernels.lane_moments(x, *moments, *share, count=rows)
+        kernels.lane_products(*given, dy, *products, 0.1, *share, count=rows)
+        kernels.batch_norm_forward(*given, y, kept, 0.1, *share, count=count)
+        kernels.batch_norm_backward(*given, dy, total, dot, dx, between, 0.1, 12, *share, count=count)
+        return np.concatenate([moments, products]).reshape(4, items, end - begin)
+
+    whole, parts = np.full((2, 4, x.size), np.nan, np.float32)
+    lanes = compute(0, channels, *whole)
+    middle = channels // block // 2 * block
+    found = [compute(begin, end, *parts) for begin, end in ((0, middle), (middle, channels)) if end > begin]
+    np.testing.assert_array_equal(np.concatenate(found, 2), lanes)
+    np.testing.assert_array_equal(parts, whole)
 
 
 def test_everything_tuned_is_tested():

@@ -1,6 +1,7 @@
 // Batch normalisation by rows: the positions of a channel, or of a block of channels side by side. Where all channels
 // of a position lie side by side, by lines: the channels of a position. The second pass over an array goes backwards:
 // what the first one read last may still be in the cache.
+#include "avx512.h"
 #include "strips.h"
 
 namespace {
@@ -201,6 +202,37 @@ struct Rows {
 #undef VALUE
 };
 
+#ifdef LAYERFORGE_AVX512
+// From so many bytes on, no cache holds an array until somebody reads it.
+constexpr int64_t kLarge = int64_t(16) << 20;
+
+// Rows<float>::forward past the caches, for blocks of 16 channels: what is overwritten is not read first.
+AVX512 static void forward_past_caches(int64_t begin, int64_t end, const float* x, Channels<float> of, float* y,
+                                       float* kept, float slope, Share share) {
+  const __m512 factor = _mm512_set1_ps(slope), zero = _mm512_setzero_ps();
+  for (int64_t r = end - 1; r >= begin; --r) {
+    of.at(share.channel(r), kLanes);
+    const __m512 m = _mm512_loadu_ps(of.m.value), s = _mm512_loadu_ps(of.s.value);
+    const __m512 v = _mm512_loadu_ps(of.v.value), o = _mm512_loadu_ps(of.o.value);
+    const int64_t at = share.at(r);
+    for (int64_t j = at; j < at + share.count; j += kLanes) {
+      const __m512 value = _mm512_loadu_ps(x + j);
+      if (kept) _mm512_stream_ps(kept + j, value);
+      const __m512 centred = _mm512_mul_ps(_mm512_sub_ps(value, m), s);
+      const __m512 t = _mm512_add_ps(_mm512_mul_ps(centred, v), o);
+      const __mmask16 above = _mm512_cmp_ps_mask(t, zero, _CMP_GT_OQ);
+      _mm512_stream_ps(y + j, _mm512_mask_mov_ps(_mm512_mul_ps(factor, t), above, t));
+    }
+  }
+  _mm_sfence();
+}
+
+bool goes_past_caches(int64_t count, const float* x, const float* y, const float* kept, int64_t block) {
+  const bool aligned = (reinterpret_cast<uintptr_t>(y) | reinterpret_cast<uintptr_t>(kept)) % 64 == 0;
+  return has_avx512() && block == kLanes && count * int64_t(sizeof(float)) >= kLarge && x != y && aligned;
+}
+#endif
+
 // A single position: the channels of an item are a row of their own, and nothing is laid out.
 template <class Body>
 struct Line {
@@ -249,7 +281,13 @@ void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale
     });
   else
     parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
-      Rows<T>::forward(begin, end, x, {mean, scale, w, b}, y, kept, slope, {channels, positions, block, first, all});
+      const Share share(channels, positions, block, first, all);
+#ifdef LAYERFORGE_AVX512
+      if constexpr (std::is_same_v<T, float>)
+        if (goes_past_caches(count / channels * all, x, y, kept, block))
+          return forward_past_caches(begin, end, x, {mean, scale, w, b}, y, kept, slope, share);
+#endif
+      Rows<T>::forward(begin, end, x, {mean, scale, w, b}, y, kept, slope, share);
     });
 }
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from layerforge import device
 from layerforge.kernels import Kernels
 from layerforge.testing import assert_close
 
@@ -95,6 +96,23 @@ def test_shares_of_channels_are_parts_of_all(kernels, items, channels, positions
     found = [compute(begin, end, *parts) for begin, end in ((0, middle), (middle, channels)) if end > begin]
     np.testing.assert_array_equal(np.concatenate(found, 2), lanes)
     np.testing.assert_array_equal(parts, whole)
+
+
+@pytest.mark.parametrize("slope", [0.1, 1])
+def test_what_no_cache_holds(slope):
+    items, channels, positions, block = 4, 32, 1 << 15, 16  # 16 MiB: past the caches with AVX-512
+    rng = np.random.default_rng(0)
+    x = device.cpu.zeros(items * channels * positions)
+    x[...] = rng.standard_normal(x.size)
+    given = (x, *rng.standard_normal((4, channels)).astype(np.float32))
+    portable = np.empty_like(x)
+    share = (channels, positions, block, 0, channels)
+    K.portable.batch_norm_forward(*given, portable, None, slope, *share)
+    for kept in (None, device.cpu.zeros(x.size)):
+        tuned = device.cpu.zeros(x.size)
+        K.batch_norm_forward(*given, tuned, kept, slope, *share)
+        np.testing.assert_array_equal(tuned, portable)
+        assert kept is None or (kept == x).all()
 
 
 def test_everything_tuned_is_tested():

@@ -91,7 +91,7 @@ class Net:
         self.arena = Parameters([node.layer for node in self.nodes], self.device, self.dtype)
         self.mirrors = Mirrors(self.device)
         self._reuse = reuse
-        self._fuse = fuse and self.device.is_host and self.dtype == np.float32
+        self._fuse = fuse and self.dtype == np.float32
         self._storage: Storage | None = None
         self._passes: Passes | None = None
         self._inferred = len(self.nodes)  # so many layers know their shapes

@@ -153,7 +153,7 @@ class Passes:
             found += (view.data, view.diff)
         for node in self.net.nodes:
             layer = node.layer
-            found += (layer.seed, layer.scratch, node.forward)
+            found += (layer.seed, layer.scratch, layer.joined, node.forward, node.backward)
             found += layer.state.values()
             for parameter in layer.params.values():
                 found += (parameter.data, parameter._diff)

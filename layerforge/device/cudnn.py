@@ -34,8 +34,8 @@ REFUSED = {
     "tf32": ("NONDETERMINISTIC", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION"),
 }
 
-#: A plan that adds the bias itself is taken unless it takes so much longer than one that does not.
-FUSED = 1.2
+#: A plan that adds the bias itself, or rectifies too, is taken unless it takes so much longer than one that does not.
+FUSED = {"biased": 1.2, "rectified": 1.3}
 
 INSTALL = "install it with `pip install 'layerforge[cudnn]'`"
 
@@ -70,8 +70,8 @@ def available() -> bool:
 class Operation:
     """One convolution as a graph of cuDNN's, and the plans that may compute it.
 
-    ``way`` is "forward", "biased" (forward, plus a bias), "data" or "weights". ``where`` is a handle, or what stands
-    for a GPU that is not there.
+    ``way`` is "forward", "biased" (forward, plus a bias), "rectified" (and then max(0, that)), "data" or "weights".
+    ``where`` is a handle, or what stands for a GPU that is not there.
     """
 
     def __init__(self, cudnn: Any, way: str, g: Geometry, mode: str, **where: Any):
@@ -82,7 +82,7 @@ class Operation:
         )
         shapes = {"x": g.input_shape, "w": g.weight_shape, "y": g.output_shape}
         shapes["b"] = (1, g.num_output, *(1,) * len(g.output))
-        read = {"forward": "xw", "biased": "xwb", "data": "yw", "weights": "xy"}[way]
+        read = {"data": "yw", "weights": "xy"}.get(way, "xw" if way == "forward" else "xwb")
         written = {"data": "x", "weights": "w"}.get(way, "y")
         self.tensors = {
             name: graph.tensor(name=name, dim=list(shapes[name]), stride=strides(shapes[name]), data_type=kind)
@@ -96,8 +96,10 @@ class Operation:
             result = graph.conv_wgrad(image=given["x"], loss=given["y"], **options)
         else:
             result = graph.conv_fprop(image=given["x"], weight=given["w"], **options)
-            if way == "biased":
+            if way != "forward":
                 result = graph.bias(result, given["b"])
+            if way == "rectified":
+                result = graph.relu(result)
         result.set_output(True).set_data_type(kind)
         result.set_dim(list(shapes[written])).set_stride(strides(shapes[written]))
         self.tensors["out"] = result
@@ -178,9 +180,9 @@ class Cudnn:
         key = (way, g, mode)
         if key not in self._plans:
             found = self._choose(way, g, mode, pointers)
-            if way == "biased" and found is not None:
+            if way in FUSED and found is not None:
                 plain = self.plan("forward", g, mode, pointers)
-                if plain is not None and found.seconds > FUSED * plain.seconds:
+                if plain is not None and found.seconds > FUSED[way] * plain.seconds:
                     found = None
             self._plans[key] = found
         return self._plans[key]

@@ -13,6 +13,7 @@ from ..kernels import Kernels
 from .columns import Columns
 from .geometry import Geometry, output_shape
 
+A = Kernels("activation.h")
 B = Kernels("broadcast.h")
 R = Kernels("reduce.h")
 
@@ -35,11 +36,24 @@ class CuDnn:
         """Elements of scratch: the gradient of the weights before it is added, the sums of planes; those of columns."""
         return max(self.columns.scratch(g), math.prod(g.weight_shape), g.batch * g.num_output)
 
-    def forward(self, x: Any, w: Any, b: Any, y: Any, g: Geometry, scratch: Any) -> None:
-        """y = w * x + b; ``b`` may be None."""
+    def adds(self, g: Geometry) -> bool:
+        """Whether it also adds a term, as `layerforge.engines.onednn`: no."""
+        return False
+
+    def rectifies(self, g: Geometry) -> bool:
+        """Whether `forward` with ``rectify`` saves a pass over y; it needs a bias."""
+        return True
+
+    def forward(self, x: Any, w: Any, b: Any, y: Any, g: Geometry, scratch: Any, *, rectify: bool = False) -> None:
+        """y = w * x + b; ``b`` may be None. With ``rectify``, max(0, that)."""
         if not g.batch:
             return
         given = {"x": x, "w": w, "out": y}
+        if rectify:
+            if not run(x, "rectified", g, b=b, **given):
+                self.forward(x, w, b, y, g, scratch)
+                A.relu_forward(y, y, 0)
+            return
         if b is not None and run(x, "biased", g, b=b, **given):
             return
         if not run(x, "forward", g, **given):

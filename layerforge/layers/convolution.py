@@ -74,7 +74,9 @@ class Convolution(Layer):
         return engines.gain_by_whole(self.device.name, self.geometry(self.bottom_shapes[0]), self.dtype)
 
     def absorbs(self, steps, learns):
-        """Where no backward pass follows: what is done to each channel, then a rectifier."""
+        """Where no backward pass follows: what is done to each channel, then a rectifier. On a GPU: a rectifier."""
+        if not self.device.is_host:
+            return leading(steps, Rectify) if self.rectifies(steps) else 0
         if learns or self.axis(self.options.axis, len(self.bottom_shapes[0])) != 1:
             return 0
         number = 0
@@ -82,9 +84,14 @@ class Convolution(Layer):
             number += leading(steps[number:], Normalise, Affine)
         return number + leading(steps[number:], Rectify)
 
+    def rectifies(self, steps):
+        """Whether the engine computes a rectifier too."""
+        g, fits = self.geometry(self.bottom_shapes[0]), len(self.bottom_shapes) == 1 and "bias" in self.params
+        return fits and steps[0] == Rectify(0) and hasattr(self.engine, "rectifies") and self.engine.rectifies(g)
+
     def state_shapes(self, *bottom_shapes):
         each = ((self.options.num_output,), self.dtype)
-        state = {"factor": each, "shift": each, "zero": each} if self.joined.steps else {}
+        state = {"factor": each, "shift": each, "zero": each} if self.joined.steps and self.device.is_host else {}
         if self.phase == TEST and hasattr(self.engine, "kept"):
             kept = self.engine.kept(self.geometry(bottom_shapes[0]))
             state |= {"weights": ((kept,), self.dtype)} if kept else {}
@@ -105,20 +112,24 @@ class Convolution(Layer):
         if self.joined.waits:
             (self.waiting,) = bottom
             return
+        if not self.device.is_host:
+            for x, y in zip(bottom, top, strict=True):
+                self.forward_alone(x, y, **({"rectify": True} if self.joined.steps else {}))
+            return
         slope = self.joined.slope if self.joined.steps else 1.0
         if self.again.run(self, bottom[0], top[0], slope):
             return
         for x, y in zip(bottom, top, strict=True):
-            call = (self.forward_and_on if self.joined.steps else self.forward_alone)(x, y, slope)
+            call = self.forward_and_on(x, y, slope) if self.joined.steps else self.forward_alone(x, y)
             self.again.keep(call if len(bottom) == 1 else None, self, x, y, slope)
 
-    def forward_alone(self, x, y, slope):
+    def forward_alone(self, x, y, **also):
         """A bottom, its top; returns what the engine returns."""
         weight, bias = self.params["weight"], self.params.get("bias")
         g = self.geometry(x.shape)
         engine = _filters.engine(self, g, (x.block, y.block))
         arrays = x.data.reshape(g.input_shape), weight.data, bias.data if bias else None, y.data.reshape(g.output_shape)
-        return engine.forward(*arrays, g, self.scratch, *self.kept(engine))
+        return engine.forward(*arrays, g, self.scratch, *self.kept(engine), **also)
 
     def may_wait(self, steps):
         return leading(steps[-1:], Rectify) == 0 and self.engine.adds(self.geometry(self.bottom_shapes[0]))

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from layerforge import device, engines
+import layerforge as lf
+from layerforge import device, engines, schema
 from layerforge.device import cudnn, emulated, libraries
 from layerforge.engines import CuDnn, Geometry
 from layerforge.engines.columns import Columns
@@ -67,6 +68,9 @@ class Graph:
     def bias(self, given, b):
         return self.add("bias", b=b)
 
+    def relu(self, given):
+        return self.add("relu")
+
     def validate(self):
         pass
 
@@ -117,6 +121,8 @@ class Graph:
                 assert b.dim == (1, y[1], 1, 1) or b.dim == [1, y[1], 1, 1]
                 bias = array(addresses[b], (y[1],))
             engine.forward(tensors["x"], tensors["w"], bias, result, g, scratch)
+            if self.operations[-1][0] == "relu":
+                np.maximum(result, 0, out=result)
         elif name == "conv_dgrad":
             engine.backward_data(tensors["y"], tensors["w"], result, g, scratch)
         else:
@@ -214,6 +220,55 @@ def test_layers(made, options, unsupported, kind):
     assert library.ran
 
 
+RECTIFIED = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 dim: 9 dim: 8 } } }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "conv" convolution_param {
+    num_output: 6 kernel_size: 3 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" %s }
+layer { name: "loss" type: "Reduction" bottom: "conv" top: "loss" loss_weight: 1 reduction_param { operation: SUMSQ } }
+force_backward: true
+"""
+
+
+@pytest.mark.parametrize("unsupported", [(), ("relu",), ("bias",), ("conv_fprop",)])
+@pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
+def test_a_rectifier_is_part_of_the_convolution(made, unsupported, phase):
+    library = Library()
+    library.unsupported = unsupported
+    made(library)
+    nets = [
+        lf.Net(schema.parse(RECTIFIED % "", "NetParameter"), phase, seed=1, device="emulated", fuse=fuse)
+        for fuse in (True, False)
+    ]
+    assert nets[0].fused == {"relu": "conv"} and not nets[1].fused
+    for turn in range(4):
+        for net in nets:
+            net.blobs["x"].data[...] = np.random.default_rng(turn).standard_normal((2, 4, 9, 8))
+            net.clear_param_diffs()
+            net.forward_backward()
+    assert nets[0].fused and (("relu", 2) in library.ran) == (not unsupported)
+    for name, kind in (("conv", "data"), ("x", "diff"), ("loss", "data")):
+        found, expected = (np.array(getattr(net.blobs[name], kind)) for net in nets)
+        assert expected.any()
+        np.testing.assert_array_equal(found, expected)
+    for mine, theirs in zip(nets[0].params["conv"], nets[1].params["conv"], strict=True):
+        np.testing.assert_array_equal(mine.diff, theirs.diff)
+    assert not nets[0].fused  # somebody looked
+    for net in nets:
+        net.forward_backward()
+    np.testing.assert_array_equal(nets[0].blobs["x"].diff, nets[1].blobs["x"].diff)
+
+
+@pytest.mark.parametrize("text", [
+    RECTIFIED % "relu_param { negative_slope: 0.1 }",
+    (RECTIFIED % "").replace("kernel_size: 3", "kernel_size: 3 bias_term: false"),
+    (RECTIFIED % "").replace("kernel_size: 3", "kernel_size: 3 engine: CAFFE"),
+])  # fmt: skip
+def test_rectifiers_that_are_not(made, text):
+    made(Library())
+    assert not lf.Net(schema.parse(text, "NetParameter"), lf.TRAIN, device="emulated").fused
+
+
 def test_the_quickest_plan_that_keeps_the_rules(made, tmp_path):
     library = Library()
     found = made(library)
@@ -252,15 +307,16 @@ def test_a_choice_is_remembered(made, tmp_path):
     del arrays
 
 
-def test_a_plan_with_a_bias_that_is_too_slow(made):
+@pytest.mark.parametrize("way, last", [("biased", "bias"), ("rectified", "relu")])
+def test_a_plan_for_more_than_the_convolution_that_is_too_slow(made, way, last):
     library = Library()
-    library.slow = ("bias",)
+    library.slow = (last,)
     found = made(library)
     arrays, pointers = addresses(G)
-    assert not found.run("biased", G, "float32", **pointers)
+    assert not found.run(way, G, "float32", **pointers)
     assert found.run("forward", G, "float32", **pointers)
     library.slow = ()
-    assert made(Library()).run("biased", replace(G, batch=1), "float32", **pointers)
+    assert made(Library()).run(way, replace(G, batch=1), "float32", **pointers)
     del arrays
 
 

@@ -231,6 +231,39 @@ def test_cudnn(gpu, mode, tolerance, options):
         np.testing.assert_array_equal(mine, same)
 
 
+RESIDUAL = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 16 dim: 19 dim: 17 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 32 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+        convolution_param { num_output: 32 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } } }
+layer { name: "bn2" type: "BatchNorm" bottom: "conv2" top: "conv2" }
+layer { name: "scale2" type: "Scale" bottom: "conv2" top: "conv2" scale_param { bias_term: true } }
+layer { name: "sum" type: "Eltwise" bottom: "conv1" bottom: "conv2" top: "sum" }
+layer { name: "relu3" type: "ReLU" bottom: "sum" top: "sum" }
+layer { name: "loss" type: "Reduction" bottom: "sum" top: "loss" loss_weight: 1 reduction_param { operation: SUMSQ } }
+force_backward: true
+"""
+
+
+def test_layers_that_compute_what_follows_them(gpu):
+    definition = schema.parse(RESIDUAL, "NetParameter")
+    nets = [lf.Net(definition, lf.TRAIN, device="gpu", seed=7, fuse=fuse) for fuse in (True, False)]
+    assert {"scale2": "bn2", "relu3": "sum"}.items() <= nets[0].fused.items()
+    assert ("relu1" in nets[0].fused) == cudnn.available()
+    for turn in range(4):  # launched, recorded, replayed
+        for net in nets:
+            net.blobs["data"].data[...] = np.random.default_rng(turn).standard_normal((4, 16, 19, 17))
+            net.clear_param_diffs()
+            net.run_forward()
+            net.run_backward()
+    for mine, theirs in zip(nets[0].owned, nets[1].owned, strict=True):
+        assert_close(gpu.to_numpy(mine.diff), gpu.to_numpy(theirs.diff), 1e-4)
+    for name in nets[0].blobs:
+        assert_close(np.array(nets[0].blobs[name].data), np.array(nets[1].blobs[name].data), 1e-5)
+
+
 def all_of(diffs):
     return [*diffs[0], *diffs[1].values()]
 

@@ -44,6 +44,10 @@ class DefinitionError(LayerForgeError):
     """The prototxt: syntax, an unknown type or field, a dangling bottom."""
 
 
+class MissingDefinition(DefinitionError, RuntimeError):
+    """A prototxt that is not there. A RuntimeError too, as pycaffe's ``caffe.Net`` raised for it."""
+
+
 class ShapeError(LayerForgeError, ValueError):
     """Shapes that do not fit a layer. A ValueError, as pycaffe's ``caffe.io`` raised for such arrays."""
 
@@ -64,6 +68,10 @@ class KernelError(LayerForgeError):
 
 class SnapshotError(LayerForgeError):
     """Weights or solver state that are damaged or do not match the net."""
+
+
+class MissingWeights(SnapshotError, RuntimeError):
+    """A file of weights that cannot be opened. A RuntimeError too, as in pycaffe."""
 
 
 class NotFiniteError(LayerForgeError):

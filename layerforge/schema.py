@@ -22,7 +22,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from . import options
-from .errors import DefinitionError, LayerForgeError, Place, SnapshotError
+from .errors import DefinitionError, LayerForgeError, MissingDefinition, Place, SnapshotError
 from .textformat import MANY, Node, Reader, Source, is_repeated
 
 PACKAGE = "layerforge"
@@ -237,7 +237,7 @@ def read(path: str | os.PathLike[str], name: str) -> Definition:
     try:
         raw = Path(file).read_bytes()
     except FileNotFoundError:
-        raise DefinitionError(f"there is no such file; {ROOTS.get(name, name)} is wanted.", Place(file)) from None
+        raise MissingDefinition(f"there is no such file; {ROOTS.get(name, name)} is wanted.", Place(file)) from None
     except OSError as error:
         raise DefinitionError(f"cannot be read: {error.strerror}.", Place(file)) from None
     if raw.startswith(b"version https://git-lfs.github.com"):

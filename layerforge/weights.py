@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import files, wire
-from .errors import SnapshotError, nearest
+from .errors import MissingWeights, SnapshotError, nearest
 from .upgrade import SCALE
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
         with open(path, "rb") as file:
             return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
     except OSError as error:
-        raise SnapshotError(f"cannot read weights from {os.fspath(path)}: {error.strerror}") from None
+        raise MissingWeights(f"cannot read weights from {os.fspath(path)}: {error.strerror}") from None
 
 
 def read(path: str | os.PathLike[str]) -> list[wire.LayerWeights]:

@@ -239,3 +239,12 @@ def test_names_within_modules():
     layer = caffe.proto.caffe_pb2.LayerParameter()
     caffe.net_spec.assign_proto(layer, "param", [{"lr_mult": 2}, {}])
     assert [spec.lr_mult for spec in layer.param] == [2, 1]
+
+
+def test_files_that_are_not_there(tmp_path):
+    """Scripts expect RuntimeError."""
+    with pytest.raises(RuntimeError, match=r"none\.prototxt: there is no such file; a net is wanted\.$"):
+        caffe.Net(str(tmp_path / "none.prototxt"), caffe.TEST)
+    (tmp_path / "net.prototxt").write_text('layer { name: "x" type: "Input" top: "x" }')
+    with pytest.raises(RuntimeError, match=r"^cannot read weights from .*none\.caffemodel: No such file or directory$"):
+        caffe.Net(str(tmp_path / "net.prototxt"), str(tmp_path / "none.caffemodel"), caffe.TEST)

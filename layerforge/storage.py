@@ -499,6 +499,7 @@ class Storage:
             self._learn()
         self.need_diffs()
         self._begin("diff", whole)
+        self._tell_who_is_seen()
         if self._refilled:
             self._weigh(self._refilled)
 
@@ -509,6 +510,10 @@ class Storage:
         self._take_state()
         for group in kept_nothing:
             group.make_up()
+
+    def _tell_who_is_seen(self) -> None:
+        for group in self.fused:
+            group.first.layer.diff_is_seen = self.diff.roots[group.blob] not in self.diff.shared
 
     def end_backward(self) -> None:
         """Is told that it ended well."""
@@ -659,6 +664,7 @@ class Storage:
                 node.layer.repeats = False
 
     def _repeat_backward(self) -> None:
+        self._tell_who_is_seen()
         diffs = self.parameters.diff.copy()  # these were added to once
         self._weigh(self._refilled)
         for node in reversed(self.nodes):

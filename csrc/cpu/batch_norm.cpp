@@ -227,9 +227,35 @@ AVX512 static void forward_past_caches(int64_t begin, int64_t end, const float* 
   _mm_sfence();
 }
 
-bool goes_past_caches(int64_t count, const float* x, const float* y, const float* kept, int64_t block) {
-  const bool aligned = (reinterpret_cast<uintptr_t>(y) | reinterpret_cast<uintptr_t>(kept)) % 64 == 0;
-  return has_avx512() && block == kLanes && count * int64_t(sizeof(float)) >= kLarge && x != y && aligned;
+// Rows<float>::backward, in the same way.
+AVX512 static void backward_past_caches(int64_t begin, int64_t end, const float* x, Channels<float> of, const float* dy,
+                                        const float* sum, const float* dot, float* dx, float slope, float number,
+                                        Share share) {
+  const __m512 factor = _mm512_set1_ps(slope), zero = _mm512_setzero_ps(), all = _mm512_set1_ps(number);
+  for (int64_t r = end - 1; r >= begin; --r) {
+    const int64_t c = share.channel(r), at = share.at(r);
+    of.at(c, kLanes);
+    const __m512 m = _mm512_loadu_ps(of.m.value), s = _mm512_loadu_ps(of.s.value);
+    const __m512 v = _mm512_loadu_ps(of.v.value), o = _mm512_loadu_ps(of.o.value);
+    const __m512 level = sum ? _mm512_div_ps(_mm512_loadu_ps(sum + c), all) : zero;
+    const __m512 square = _mm512_mul_ps(s, s);
+    const __m512 tilt = dot ? _mm512_div_ps(_mm512_mul_ps(square, _mm512_loadu_ps(dot + c)), all) : zero;
+    for (int64_t j = at; j < at + share.count; j += kLanes) {
+      const __m512 centred = _mm512_sub_ps(_mm512_loadu_ps(x + j), m), d = _mm512_loadu_ps(dy + j);
+      const __m512 t = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(centred, s), v), o);
+      const __mmask16 above = _mm512_cmp_ps_mask(t, zero, _CMP_GT_OQ);
+      const __m512 dz = _mm512_mask_mov_ps(_mm512_mul_ps(factor, d), above, d);
+      const __m512 left = _mm512_sub_ps(_mm512_sub_ps(dz, level), _mm512_mul_ps(centred, tilt));
+      _mm512_stream_ps(dx + j, _mm512_mul_ps(_mm512_mul_ps(left, s), v));
+    }
+  }
+  _mm_sfence();
+}
+
+// Whether so many values go from one array to another, and maybe a third, past the caches.
+bool goes_past_caches(int64_t count, const void* from, const void* to, const void* also, int64_t block) {
+  const bool aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(also)) % 64 == 0;
+  return has_avx512() && block == kLanes && count * int64_t(sizeof(float)) >= kLarge && from != to && aligned;
 }
 #endif
 
@@ -348,8 +374,13 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
     });
   else
     parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
-      Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, between, slope, number,
-                        {channels, positions, block, first, all});
+      const Share share(channels, positions, block, first, all);
+#ifdef LAYERFORGE_AVX512
+      if constexpr (std::is_same_v<T, float>)
+        if (!between && x != dx && goes_past_caches(count / channels * all, dy, dx, nullptr, block))
+          return backward_past_caches(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, slope, number, share);
+#endif
+      Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, between, slope, number, share);
     });
 }
 

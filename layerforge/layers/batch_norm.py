@@ -186,7 +186,8 @@ class BatchNorm(Layer):
         values = x.data if self.joined.waits else kept(self, x)
         affine = [p.data if p else None for p in self.joined.affine]
         learnt = [p.diff if p and p.needs_diff else None for p in self.joined.affine]
-        between = y.diff if self.joined.steps and y is not x else None  # what the scale would have left there
+        # What the scale would have left there.
+        between = y.diff if self.joined.steps and y is not x and self.diff_is_seen else None
         arrays = [self.state["mean"], self.state["scale"], *affine, *(self.state.get(name) for name in ("sum", "dot"))]
         for begin, end in self.shares(x):
             share = (end - begin, positions, x.block, begin, channels)

@@ -107,6 +107,12 @@ def test_what_no_cache_holds(slope):
     given = (x, *rng.standard_normal((4, channels)).astype(np.float32))
     portable = np.empty_like(x)
     share = (channels, positions, block, 0, channels)
+    dy, (total, dot) = x[::-1].copy(), rng.standard_normal((2, channels)).astype(np.float32)
+    for sums in ((total, dot), (None, None)):
+        tuned = device.cpu.zeros(x.size)
+        for kernels, dx in ((K.portable, portable), (K, tuned)):
+            kernels.batch_norm_backward(*given, dy, *sums, dx, None, slope, 12, *share)
+        np.testing.assert_array_equal(tuned, portable)
     K.portable.batch_norm_forward(*given, portable, None, slope, *share)
     for kept in (None, device.cpu.zeros(x.size)):
         tuned = device.cpu.zeros(x.size)

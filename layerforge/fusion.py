@@ -153,6 +153,16 @@ class Group:
         """The name of the blob that they work on."""
         return self.first.top[0].name
 
+    @property
+    def result(self) -> View:
+        """The blob that holds what they compute: another one, where the first of the others does not work in place."""
+        return self.others[0].top[0] if self.others else self.first.top[0]
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is another one, so that the first's top is not computed."""
+        return self.result is not self.first.top[0]
+
     def nodes(self) -> list[Node]:
         """All that have to do with it."""
         return [n for n in (self.first, *self.others, self.copier, self.source, self.feeder) if n is not None]
@@ -173,6 +183,8 @@ class Group:
     def join(self) -> None:
         """Lets the first compute the steps of all."""
         layer = self.first.layer
+        if self.moves:
+            self.first.forward = self.move
         copies: tuple[View, ...] = ()
         for node in self.others:
             node.forward = nothing
@@ -193,6 +205,7 @@ class Group:
         """Lets each layer compute what is its own."""
         self.waited = self.first.layer.joined.waits
         self.first.layer.joined = APART
+        self.first.forward = self.first.layer.forward
         self.leave_reader()
         for node in self.others:
             node.forward, node.backward = node.layer.forward, node.layer.backward
@@ -210,6 +223,10 @@ class Group:
             self.reader.join()
             self.reader = None
 
+    def move(self, bottom: Sequence[View], top: Sequence[View]) -> None:
+        """The forward pass of the first, into another blob than its own."""
+        self.first.layer.forward(bottom, (self.result,))
+
     def feed(self, bottom: Sequence[View], top: Sequence[View]) -> None:
         """The forward pass of the feeder."""
         assert self.feeder is not None
@@ -220,7 +237,7 @@ class Group:
 
     def make_up(self) -> None:
         """Computes what each layer, on its own, would have kept of the last forward pass; the blob stays as it is."""
-        if not self.waited and not any(node.layer.state for node in self.others):
+        if not (self.waited or self.moves or any(node.layer.state for node in self.others)):
             return
         layer, (view,) = self.first.layer, self.first.top
         values = view.data.copy()
@@ -231,7 +248,7 @@ class Group:
             node.layer.repeats = True
             node.forward(node.bottom, node.top)
             node.layer.repeats = False
-        if known:
+        if known and not self.moves:
             view.data[...] = values
 
 
@@ -255,6 +272,8 @@ def plan(
         if i in taken or len(node.top) != 1 or node.losses or node.top[0].name in apart:
             continue
         after = [j for j in touching[node.top[0].name] if j > i]
+        if repeatable and _moves_on(nodes, node, after):
+            after += [j for j in touching[nodes[after[0]].top[0].name] if j > after[0]]
         followers = list(_followers(nodes, node, after))
         steps = tuple(step for _, step in followers)
         learns = node.runs_backward and not repeatable
@@ -263,7 +282,7 @@ def plan(
         others = [nodes[j] for j in after[:number]]
         group = Group(node, others, steps[:number], learns)
         group.readers = readers = [
-            nodes[j] for j in after[number:] if any(view is node.top[0] for view in nodes[j].bottom)
+            nodes[j] for j in after[number:] if any(view is group.result for view in nodes[j].bottom)
         ]
         if learns and own and node.layer.absorbs_copies and len(readers) == 1 and _adds_two(readers[0], node):
             group.copier = readers[0]
@@ -286,7 +305,7 @@ def _let_wait(groups: Sequence[Group], repeatable: bool) -> None:
         source = group.source
         if repeatable and len(group.readers) == 1 and not group.first.layer.in_place:
             (source,) = group.readers
-            places = [i for i, view in enumerate(source.bottom) if view is group.first.top[0]]
+            places = [i for i, view in enumerate(source.bottom) if view is group.result]
         reader = by_first.get(id(source))
         if reader is None or not group.first.layer.may_wait(group.steps) or not reader.first.layer.takes_pending():
             continue
@@ -312,16 +331,32 @@ def _touching(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]]) -> dict
 
 
 def _followers(nodes: Sequence[Node], first: Node, after: Sequence[int]) -> Iterator[tuple[int, Step]]:
-    """The nodes that work in place on the first one's top, one behind the other, as long as they have steps."""
+    """The nodes that work on the first one's top, one behind the other, as long as they have steps: in place, but for
+    the first of them, see `_moves_on`."""
     (view,) = first.top
     for j in after:
         node = nodes[j]
-        in_place = len(node.bottom) == len(node.top) == 1 and node.bottom[0] is view and node.top[0] is view
+        if j == after[0] and _moves_on(nodes, first, after[:1]):
+            (view,) = node.top
+        in_place = (
+            len(node.bottom) == len(node.top) == 1 and node.bottom[0] in (view, *first.top) and node.top[0] is view
+        )
         alike = not node.losses and node.runs_backward == first.runs_backward
         step = node.layer.as_step() if in_place and alike and speaks_for(node.layer, "as_step") else None
         if step is None:
             return
         yield j, step
+
+
+def _moves_on(nodes: Sequence[Node], first: Node, after: Sequence[int]) -> bool:
+    """Whether somebody computes another blob of the first one's top, which nobody else reads."""
+    if len(after) != 1 or len(first.top) != 1 or not (first.layer.overwrites and speaks_for(first.layer, "overwrites")):
+        return False
+    node = nodes[after[0]]
+    alone = (
+        len(node.bottom) == len(node.top) == 1 and node.bottom[0] is first.top[0] and node.top[0] is not first.top[0]
+    )
+    return alone and node.bottom[0].shape == node.top[0].shape and not node.layer.shares_data and not node.dynamic
 
 
 def _adds_two(node: Node, first: Node) -> bool:

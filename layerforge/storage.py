@@ -67,11 +67,13 @@ class Plane:
         scratch: Sequence[memory.Interval],
         again: Mapping[str, Sequence[tuple[int, int]]] | None = None,
         places: Mapping[str, str] | None = None,
+        together: Mapping[str, str] | None = None,
     ) -> None:
         """Takes memory for the roots that are ``needed``: of their own for those that are ``pinned`` or kept, in the
         arena for the others, which are ``used`` from one step to another, and for ``scratch``. Without reuse, those
         of ``again`` alone lie in the arena, from one step to another and again. ``places``: root -> another, of one
-        size, whose place it takes if that is used for the last time as it is made. Memory grows and never shrinks."""
+        size, whose place it takes if that is used for the last time as it is made; ``together``: the same, in any case.
+        Memory grows and never shrinks."""
         sizes = self.sizes()
         needed = set(needed) | self.kept
         own = needed & (self.kept | set(pinned)) if self.reuse else needed - (set(again or ()) - self.kept)
@@ -81,7 +83,7 @@ class Plane:
         rest = sorted(needed - own)
         spans: dict[str, Sequence[tuple[int, int]]] = {root: [steps] for root, steps in used.items()}
         spans = dict(again) if again else spans
-        leaders = {} if again else self._leaders(rest, used, sizes, places or {})
+        leaders = {} if again else self._leaders(rest, used, sizes, places or {}, together or {})
         for root, leader in leaders.items():
             spans[leader] = [(min(spans[leader][0][0], used[root][0]), max(spans[leader][0][1], used[root][1]))]
         leading = [root for root in rest if root not in leaders]
@@ -99,14 +101,18 @@ class Plane:
 
     @staticmethod
     def _leaders(
-        rest: Sequence[str], used: Mapping[str, tuple[int, int]], sizes: Mapping[str, int], places: Mapping[str, str]
+        rest: Sequence[str],
+        used: Mapping[str, tuple[int, int]],
+        sizes: Mapping[str, int],
+        places: Mapping[str, str],
+        together: Mapping[str, str],
     ) -> dict[str, str]:
         """Root -> the first of those whose place it takes, one after the other."""
         leaders: dict[str, str] = {}
         there = set(rest)
-        for root, place in sorted(places.items(), key=lambda pair: used.get(pair[0], (0, 0))):
+        for root, place in sorted({**places, **together}.items(), key=lambda pair: used.get(pair[0], (0, 0))):
             fits = root in there and place in there and root != place and sizes[root] == sizes[place]
-            if fits and used[place][1] == used[root][0]:
+            if fits and (root in together or used[place][1] == used[root][0]):
                 leaders[root] = leaders.get(place, place)
         return leaders
 
@@ -284,7 +290,8 @@ class Storage:
         if groups:
             self._take_state()
         for group in groups:  # where memory was passed on, the pass will be repeated instead
-            if self._passes and (group.first.runs_backward or group.waited) and not self.data.shared:
+            kept = group.first.runs_backward or group.waited or group.moves
+            if self._passes and kept and not self.data.shared:
                 group.make_up()
 
     def _stop_waiting(self) -> None:
@@ -345,17 +352,20 @@ class Storage:
             self.pieces = recomputing.plan(self.nodes, roots, kept, self.inputs, joined, self._recompute)
         # What waits is computed where it is read, from its bottoms and in its scratch.
         waiting = [(group.first, group.reader.first) for group in self.fused if group.reader is not None]
+        moving = [group for group in self.fused if group.moves]
+        further = {id(by): node.bottom for node, by in waiting} | {id(g.first): (g.result,) for g in moving}
         index = {id(node): i for i, node in enumerate(self.nodes)}
         last = {index[id(node)]: index[id(by)] for node, by in waiting}
         self.data.take(
             set(roots.values()),
             pinned,
-            self._used(self.data, self.nodes, {id(by): node.bottom for node, by in waiting}),
+            self._used(self.data, self.nodes, further),
             [memory.Interval(size, i, last.get(i, i)) for i, size in enumerate(self._scratch_sizes())]
             if self.data.reuse
             else [],
             {piece.root: piece.spans(len(self.nodes)) for piece in self.pieces},
             self._sums_in_place() if self.data.reuse else {},
+            {roots[group.result.name]: roots[group.blob] for group in moving},
         )
         self._began_with["data"] = self._copies(self.data, self.inputs) if self.data.reuse else []
 
@@ -370,7 +380,7 @@ class Storage:
                 continue
             term = roots[reader.bottom[1 - index].name]
             if all(roots[view.name] != term for view in group.first.bottom):  # which is read all the while
-                places[roots[reader.top[0].name]] = term
+                places[roots[group.reader.result.name]] = term
         return places
 
     def _take_diffs(self) -> None:

@@ -245,6 +245,61 @@ def test_a_convolution_that_waits_for_the_sum(how, text):
     assert_same(found[0], found[1])
 
 
+ELSEWHERE = (
+    START
+    + """
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 32 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "batchnorm1" type: "BatchNorm" bottom: "conv1" top: "bn1" }
+layer { name: "scale1" type: "Scale" bottom: "bn1" top: "bn1" scale_param { bias_term: true } }
+layer { name: "relu1" type: "ReLU" bottom: "bn1" top: "bn1" }
+layer { name: "conv2" type: "Convolution" bottom: "bn1" top: "conv2"
+        convolution_param { num_output: 32 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "relu2" }
+layer { name: "conv3" type: "Convolution" bottom: "relu2" top: "conv3"
+        convolution_param { num_output: 16 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "batchnorm3" type: "BatchNorm" bottom: "conv3" top: "bn3" }
+layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "bn3" top: "sum" }
+layer { name: "relu3" type: "ReLU" bottom: "sum" top: "sum" }
+layer { name: "conv4" type: "Convolution" bottom: "sum" top: "conv4"
+        convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "relu4" type: "ReLU" bottom: "conv4" top: "out" }
+"""
+)
+
+
+def test_convolutions_write_where_another_layer_would():
+    net, apart = make(ELSEWHERE, lf.TEST), make(ELSEWHERE, lf.TEST, fuse=False)
+    assert net.fused == {
+        "batchnorm1": "conv1", "scale1": "conv1", "relu1": "conv1", "relu2": "conv2", "batchnorm3": "conv3",
+        "relu3": "sum", "relu4": "conv4",
+    }  # fmt: skip
+    assert net.memory_bytes()["data"] <= apart.memory_bytes()["data"]
+    for each in (net, apart):
+        each.run_forward()
+        each.run_forward()
+    np.testing.assert_allclose(net.blobs["out"].data, apart.blobs["out"].data, rtol=1e-4, atol=1e-4)
+    assert len(net.fused) == 7  # what they write is there
+    np.testing.assert_allclose(net.blobs["conv1"].data, apart.blobs["conv1"].data, rtol=1e-4, atol=1e-4)
+    assert "batchnorm1" not in net.fused and "relu2" in net.fused
+    assert_same({k: v for k, v in everything(net).items() if k.endswith("data")},
+                {k: v for k, v in everything(apart).items() if k.endswith("data")})  # fmt: skip
+    for each in (net, apart):
+        each.blobs["data"].data[...] *= -1
+        each.run_forward()
+    np.testing.assert_allclose(net.blobs["out"].data, apart.blobs["out"].data, rtol=1e-4, atol=1e-4)
+
+
+def test_what_another_layer_reads_is_written():
+    read_twice = (
+        'layer { name: "pool" type: "Pooling" bottom: "conv1" top: "p" pooling_param { global_pooling: true } }'
+    )
+    fused = make(ELSEWHERE + read_twice, lf.TEST).fused
+    assert not {"batchnorm1", "scale1", "relu1"} & {name for name, first in fused.items() if first == "conv1"}
+    learns = make(ELSEWHERE, lf.TRAIN).fused
+    assert "conv1" not in learns.values() and learns["scale1"] == "batchnorm1"
+
+
 def test_looking_parts():
     net = make(RESIDUAL)
     net.run_forward()

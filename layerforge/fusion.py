@@ -272,9 +272,10 @@ def plan(
         if i in taken or len(node.top) != 1 or node.losses or node.top[0].name in apart:
             continue
         after = [j for j in touching[node.top[0].name] if j > i]
-        if repeatable and _moves_on(nodes, node, after):
+        moves = repeatable and _moves_on(nodes, node, after)
+        if moves:
             after += [j for j in touching[nodes[after[0]].top[0].name] if j > after[0]]
-        followers = list(_followers(nodes, node, after))
+        followers = list(_followers(nodes, node, after, moves))
         steps = tuple(step for _, step in followers)
         learns = node.runs_backward and not repeatable
         own = speaks_for(node.layer, "absorbs")
@@ -330,17 +331,15 @@ def _touching(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]]) -> dict
     }
 
 
-def _followers(nodes: Sequence[Node], first: Node, after: Sequence[int]) -> Iterator[tuple[int, Step]]:
+def _followers(nodes: Sequence[Node], first: Node, after: Sequence[int], moves: bool) -> Iterator[tuple[int, Step]]:
     """The nodes that work on the first one's top, one behind the other, as long as they have steps: in place, but for
-    the first of them, see `_moves_on`."""
+    the first of them if that ``moves`` on, see `_moves_on`."""
     (view,) = first.top
-    for j in after:
-        node = nodes[j]
-        if j == after[0] and _moves_on(nodes, first, after[:1]):
+    for n, j in enumerate(after):
+        node, read = nodes[j], view
+        if moves and n == 0:
             (view,) = node.top
-        in_place = (
-            len(node.bottom) == len(node.top) == 1 and node.bottom[0] in (view, *first.top) and node.top[0] is view
-        )
+        in_place = len(node.bottom) == len(node.top) == 1 and node.bottom[0] is read and node.top[0] is view
         alike = not node.losses and node.runs_backward == first.runs_backward
         step = node.layer.as_step() if in_place and alike and speaks_for(node.layer, "as_step") else None
         if step is None:

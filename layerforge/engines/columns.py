@@ -86,10 +86,6 @@ class Columns:
         if b is not None:
             B.shift(y, b, y, g.num_output, s.positions)
 
-    def adds(self, g: Geometry) -> bool:
-        """Whether it also adds a term, as `layerforge.engines.onednn`: no."""
-        return False
-
     def backward_data(self, dy: Any, w: Any, dx: Any, g: Geometry, scratch: Any) -> None:
         """dx = the gradient of the input, overwritten."""
         s, dys, dxs, direct = Sizes.of(g), dy.reshape(-1), dx.reshape(-1), is_direct(g)

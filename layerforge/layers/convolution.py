@@ -86,8 +86,8 @@ class Convolution(Layer):
 
     def rectifies(self, steps):
         """Whether the engine computes a rectifier too."""
-        g, fits = self.geometry(self.bottom_shapes[0]), len(self.bottom_shapes) == 1 and "bias" in self.params
-        return fits and steps[0] == Rectify(0) and hasattr(self.engine, "rectifies") and self.engine.rectifies(g)
+        fits = len(self.bottom_shapes) == 1 and "bias" in self.params and steps[0] == Rectify(0)
+        return fits and getattr(self.engine, "rectifies", False)
 
     def state_shapes(self, *bottom_shapes):
         each = ((self.options.num_output,), self.dtype)
@@ -112,19 +112,17 @@ class Convolution(Layer):
         if self.joined.waits:
             (self.waiting,) = bottom
             return
-        if not self.device.is_host:
-            for x, y in zip(bottom, top, strict=True):
-                self.forward_alone(x, y, **({"rectify": True} if self.joined.steps else {}))
-            return
         slope = self.joined.slope if self.joined.steps else 1.0
         if self.again.run(self, bottom[0], top[0], slope):
             return
         for x, y in zip(bottom, top, strict=True):
-            call = self.forward_and_on(x, y, slope) if self.joined.steps else self.forward_alone(x, y)
+            on = self.joined.steps and self.device.is_host
+            call = self.forward_and_on(x, y, slope) if on else self.forward_alone(x, y)
             self.again.keep(call if len(bottom) == 1 else None, self, x, y, slope)
 
-    def forward_alone(self, x, y, **also):
-        """A bottom, its top; returns what the engine returns."""
+    def forward_alone(self, x, y):
+        """A bottom, its top, rectified where the engine does that too; returns what the engine returns."""
+        also = {"rectify": True} if self.joined.steps else {}
         weight, bias = self.params["weight"], self.params.get("bias")
         g = self.geometry(x.shape)
         engine = _filters.engine(self, g, (x.block, y.block))

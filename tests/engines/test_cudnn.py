@@ -263,8 +263,10 @@ def test_a_rectifier_is_part_of_the_convolution(made, unsupported, phase):
     RECTIFIED % "relu_param { negative_slope: 0.1 }",
     (RECTIFIED % "").replace("kernel_size: 3", "kernel_size: 3 bias_term: false"),
     (RECTIFIED % "").replace("kernel_size: 3", "kernel_size: 3 engine: CAFFE"),
+    (RECTIFIED % "").replace('"conv" top: "conv"', '"conv" top: "r"').replace('"conv" top: "loss"', '"r" top: "loss"'),
 ])  # fmt: skip
 def test_rectifiers_that_are_not(made, text):
+    """The last one writes another blob than it reads in its backward pass."""
     made(Library())
     assert not lf.Net(schema.parse(text, "NetParameter"), lf.TRAIN, device="emulated").fused
 

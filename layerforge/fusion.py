@@ -84,8 +84,9 @@ class Joined:
 
     ``steps``: those that follow on top 0. ``copies``: the blobs whose diffs add up to that of top 0. ``source``: who
     holds the diff of top 0, if not top 0. ``fed``: the values of bottom 0 lie in state "x", not in bottom 0. ``waits``:
-    bottom 0, which is top 0, stays as it is, because the reader computes top 0's values by `Layer.pending`.
-    ``pending``: for which bottoms this layer does so, and of whom.
+    top 0 is not written, because its reader computes its values by `Layer.pending`.
+    ``pending``: for which bottoms this layer does so, and of whom. ``measured``: when forward runs, state "rows" holds
+    the `View.moments` of bottom 0; ``summed``: when backward runs, the `Pending.sums`.
     """
 
     steps: tuple[Step, ...] = ()
@@ -94,6 +95,8 @@ class Joined:
     fed: bool = False
     waits: bool = False
     pending: Mapping[int, Layer] = field(default_factory=dict)
+    measured: bool = False
+    summed: bool = False
 
     @property
     def slope(self) -> float:
@@ -111,16 +114,21 @@ APART = Joined()
 
 @dataclass(frozen=True)
 class Pending:
-    """The values weight_c (x - mean_c) scale_c + bias_c of channel c, not computed yet; weight and bias may be None.
+    """The values weight_c (x - mean_c) scale_c + bias_c of channel c, rectified with ``slope``, not computed yet.
 
-    ``layout``: channels, and positions of each.
+    ``values``: x. weight and bias may be None. ``layout``: channels, and positions of each. ``sums`` (2, N C), if asked
+    for: where the backward pass of who computes them leaves the sums over each channel of an image of dz and of dz (x -
+    mean), with dz the gradient before the rectifier.
     """
 
+    values: Any
     mean: Any
     scale: Any
     weight: Any
     bias: Any
     layout: tuple[int, int]
+    slope: float = 1.0
+    sums: Any = None
 
 
 @dataclass(eq=False)
@@ -129,10 +137,10 @@ class Group:
 
     ``learns``: backward follows, with what forward keeps. ``copier``: the Split behind them, the sum of whose gradients
     the node computes as well. ``source``, ``index``: the node further down whose bottom of that index the blob is, and
-    whose top's gradient is the blob's: it is read there, and not copied. ``feeder``: the node that makes the blob, and
-    lets it lie where the first keeps it. ``readers``: the nodes that read the blob. ``reader``: the group that computes
-    the values of the first's top as it reads them; ``pending``: the groups whose values this one's first computes, by
-    its bottoms.
+    whose top's gradient is the blob's: it is read there, and not copied. ``maker``: the node that writes what the first
+    reads, and leaves its moments. ``feeder``: the node that makes the blob, and lets it lie where the first keeps it.
+    ``readers``: the nodes that read the blob. ``reader``: the group that computes the values of the first's top as it
+    reads them; ``pending``: the groups whose values this one's first computes, by its bottoms.
     """
 
     first: Node
@@ -142,6 +150,7 @@ class Group:
     copier: Node | None = None
     source: Node | None = None
     index: int = 0
+    maker: Node | None = None
     feeder: Node | None = None
     readers: list[Node] = field(default_factory=list)
     reader: Group | None = None
@@ -165,7 +174,9 @@ class Group:
 
     def nodes(self) -> list[Node]:
         """All that have to do with it."""
-        return [n for n in (self.first, *self.others, self.copier, self.source, self.feeder) if n is not None]
+        return [
+            n for n in (self.first, *self.others, self.copier, self.source, self.maker, self.feeder) if n is not None
+        ]
 
     @property
     def seen(self) -> set[str]:
@@ -173,6 +184,13 @@ class Group:
         names = {self.blob} if self.reader is None else {self.blob, self.reader.blob}
         own = self.first.layer.absorbs_backward and self.first.layer.in_place  # backward reads the bottom again
         return names | {view.name for view in self.first.bottom} if own else names
+
+    @property
+    def blocked(self) -> set[str]:
+        """The blobs that have to lie in blocks of channels for it: those of who computes or counts beside its own."""
+        reader = None if self.reader is None or not self.learns else self.reader.first
+        nodes = [node for node in (self.maker, reader) if node is not None and node.layer.blocks == "each"]
+        return {view.name for node in nodes for view in (*node.bottom, *node.top)}
 
     @property
     def reads(self) -> list[View]:
@@ -197,9 +215,14 @@ class Group:
             self.source.layer.passed_diffs.add(self.index)
         if self.feeder is not None:
             self.feeder.forward = self.feed
+        elif self.maker is not None:
+            self.maker.forward = self.measure
         source = None if self.source is None else self.source.top[0]
         pending = {index: group.first.layer for index, group in self.pending.items()}
-        layer.joined = Joined(self.steps, copies, source, self.feeder is not None, self.reader is not None, pending)
+        fed, waits = self.feeder is not None, self.reader is not None
+        measured = self.maker is not None
+        summed = self.reader is not None and self.reader.first.layer.leaves_sums()
+        layer.joined = Joined(self.steps, copies, source, fed, waits, pending, measured, summed)
 
     def part(self) -> None:
         """Lets each layer compute what is its own."""
@@ -213,8 +236,9 @@ class Group:
             self.copier.backward = self.copier.layer.backward
         if self.source is not None:
             self.source.layer.passed_diffs.remove(self.index)
-        if self.feeder is not None:
-            self.feeder.forward = self.feeder.layer.forward
+        for before in (self.maker, self.feeder):
+            if before is not None:
+                before.forward = before.layer.forward
 
     def leave_reader(self) -> None:
         """Ends that the reader computes the values of the first's top."""
@@ -233,7 +257,17 @@ class Group:
         (view,) = top
         kept = View(view.name, view.shape, self.first.layer.state["x"])
         kept.block = view.block
+        if self.maker is not None:
+            kept.moments = self.first.layer.state["rows"]
         self.feeder.layer.forward(bottom, (kept,))
+
+    def measure(self, bottom: Sequence[View], top: Sequence[View]) -> None:
+        """The forward pass of the maker."""
+        assert self.maker is not None
+        (view,) = top
+        view.moments = self.first.layer.state["rows"]
+        self.maker.layer.forward(bottom, top)
+        view.moments = None
 
     def make_up(self) -> None:
         """Computes what each layer, on its own, would have kept of the last forward pass; the blob stays as it is."""
@@ -288,6 +322,8 @@ def plan(
         if learns and own and node.layer.absorbs_copies and len(readers) == 1 and _adds_two(readers[0], node):
             group.copier = readers[0]
         if number or group.copier is not None:
+            if learns and node.layer.measures and speaks_for(node.layer, "measures"):
+                group.maker = _maker(node, [nodes[j] for j in touching[node.bottom[0].name] if j < i])
             if learns and node.layer.in_place and node.bottom[0] is node.top[0] and node.layer.absorbs_backward:
                 _connect(group, readers, [nodes[j] for j in touching[group.blob] if j < i])
             taken.update(after[:number])
@@ -297,18 +333,27 @@ def plan(
     return groups
 
 
-def _let_wait(groups: Sequence[Group], repeatable: bool) -> None:
-    """Leaves values to the sum that reads them: those of a BatchNorm where it keeps what is normalised, and where
-    nothing needs to be kept, those of the last convolution."""
+def _let_wait(groups: list[Group], repeatable: bool) -> None:
+    """Leaves values to the one who reads them. To a sum: those of a BatchNorm where it keeps what is normalised, and
+    where nothing needs to be kept, those of the last convolution. To a convolution: those of a BatchNorm."""
     by_first = {id(group.first): group for group in groups}
-    for group in reversed(groups):
+    for group in groups[::-1]:
         places: list[int] = []
         source = group.source
         if repeatable and len(group.readers) == 1 and not group.first.layer.in_place:
             (source,) = group.readers
             places = [i for i, view in enumerate(source.bottom) if view is group.result]
+        elif source is None and _is_read_on(group):
+            (source,) = group.readers
+        if source is None or not source.layer.takes_pending(group.steps, group.learns):
+            continue
+        if not group.first.layer.may_wait(group.steps):
+            continue
         reader = by_first.get(id(source))
-        if reader is None or not group.first.layer.may_wait(group.steps) or not reader.first.layer.takes_pending():
+        if reader is None and not repeatable and speaks_for(source.layer, "takes_pending"):
+            reader = by_first[id(source)] = Group(source, [], (), learns=True)
+            groups.append(reader)
+        if reader is None:
             continue
         if repeatable:
             if len(places) != 1 or reader.pending:
@@ -316,6 +361,22 @@ def _let_wait(groups: Sequence[Group], repeatable: bool) -> None:
             (group.index,) = places
         group.reader, group.feeder = reader, None
         reader.pending[group.index] = group
+
+
+def _is_read_on(group: Group) -> bool:
+    """Whether what the first computes is read once, by somebody whose backward pass follows."""
+    if not group.learns or len(group.readers) != 1:
+        return False
+    (reader,) = group.readers
+    return reader.runs_backward and len(reader.bottom) == 1 and reader.top[0] is not reader.bottom[0]
+
+
+def _maker(node: Node, before: Sequence[Node]) -> Node | None:
+    """The last of the nodes ``before``, if it writes what the node reads and leaves its moments."""
+    made = before[-1] if before else None
+    if made is None or len(made.top) != 1 or made.top[0] is not node.bottom[0] or made.losses:
+        return None
+    return made if speaks_for(made.layer, "leaves_moments") and made.layer.leaves_moments() else None
 
 
 def _touching(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:

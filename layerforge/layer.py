@@ -52,6 +52,7 @@ class Layer:
     blocks: ClassVar[str] = ""  # blobs may lie in blocks of channels: "alike" in one order, or "each" in its own
     absorbs_backward: ClassVar[bool] = False  # the steps that it absorbs need no backward pass of their own either
     absorbs_copies: ClassVar[bool] = False  # it can add up the diffs of copies of its top
+    measures = False  # whether forward begins with the moments of bottom 0's rows, see `View.moments`
     adds_diffs: ClassVar[bool] = False  # backward is the sum of the tops' diffs, and nothing else
     overwrites: ClassVar[bool] = False  # forward writes all of every top wherever it is told, and reads nothing of it
     records: bool = True  # False: the host takes part in each pass, so a GPU's launches cannot be replayed
@@ -219,8 +220,17 @@ class Layer:
         """Computes y = rectify(term + them), with that slope; False where the reader must do that."""
         return False
 
-    def takes_pending(self) -> bool:
-        """Whether this layer computes the values of bottoms that wait for it."""
+    def takes_pending(self, steps: Sequence[Step], learns: bool) -> bool:
+        """Whether this layer computes the values of a bottom that waits for it, whose last steps are these; and, if it
+        ``learns``, its part of what their backward pass needs."""
+        return False
+
+    def leaves_sums(self) -> bool:
+        """Whether its backward pass leaves the `Pending.sums` of what it computed so."""
+        return False
+
+    def leaves_moments(self) -> bool:
+        """Whether its forward pass leaves the `View.moments` of top 0."""
         return False
 
     def restore(self, bottom: Sequence[View]) -> None:

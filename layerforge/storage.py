@@ -319,6 +319,8 @@ class Storage:
 
     def _lay_plain(self, groups: Sequence[set[str]]) -> None:
         """Puts the values of these groups of blobs into plain order, for good."""
+        touched = set().union(*groups)
+        self._part([group for group in self.fused if touched & group.blocked])
         for group in groups:
             self.groups.remove(group)
             self._seen |= group

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import engines, schema
+from layerforge import _csrc, engines, schema
 from layerforge.fusion import Affine, Normalise, Rectify, leading
 from layerforge.layer import registry
 from layerforge.layers.eltwise import Eltwise
@@ -18,8 +18,9 @@ SCALE = """scale_param {
 }"""
 
 
-def random_net(seed):
-    """A chain of what may be fused and of what may not, some of it in place, with side branches."""
+def random_net(seed, depthwise=False):
+    """A chain of what may be fused and of what may not, some of it in place, with side branches. ``depthwise``: with
+    such convolutions, and without engines that part them from their neighbours."""
     rng = np.random.default_rng(seed)
     text, blob, number = START, "data", 0
 
@@ -32,13 +33,14 @@ def random_net(seed):
         blob = top
 
     def convolve():
-        taps = rng.choice([1, 3])
         bias = rng.choice(["true", "false"])
-        engine = rng.choice(["", "engine: CAFFE"])
+        engine = "" if depthwise else rng.choice(["", "engine: CAFFE"])
+        group = rng.choice([1, 16]) if depthwise else 1
+        taps = 3 if group > 1 else rng.choice([1, 3])
         add(
             "Convolution",
             options=f"convolution_param {{ num_output: 16 kernel_size: {taps} pad: {taps // 2} bias_term: {bias}"
-            f" {engine} weight_filler {{ type: 'msra' }} }}",
+            f" {engine} group: {group} weight_filler {{ type: 'msra' }} }}",
         )
 
     def normalise():
@@ -59,7 +61,7 @@ def random_net(seed):
         if rng.random() < 0.7:
             normalise()
         follow()
-        if rng.random() < 0.5:
+        if rng.random() < (0.2 if depthwise else 0.5):
             others = [blob, before] + ([before] if rng.random() < 0.3 else [])
             coefficients = rng.choice(["", "coeff: 2 coeff: -0.5" + " coeff: 1.5" * (len(others) - 2)])
             add("Eltwise", bottoms=others, options=f"eltwise_param {{ {coefficients} }}")
@@ -100,9 +102,9 @@ def assert_same(found, expected, tolerance=1e-4):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
 @pytest.mark.parametrize("reuse", [True, False])
-@pytest.mark.parametrize("device", ["cpu", "emulated"])
-def test_random_nets(seed, phase, reuse, device):
-    text = random_net(seed)
+@pytest.mark.parametrize("device, depthwise", [("cpu", False), ("cpu", True), ("emulated", False)])
+def test_random_nets(seed, phase, reuse, device, depthwise):
+    text = random_net(seed, depthwise)
     if phase == lf.TEST and reuse:
         text = text.replace("force_backward: true", "")
     apart = make(text, phase, fuse=False, reuse=reuse, device=device)
@@ -120,10 +122,10 @@ def test_random_nets(seed, phase, reuse, device):
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
-@pytest.mark.parametrize("device", ["cpu", "emulated"])
-def test_backward_after_looking(seed, phase, device):
+@pytest.mark.parametrize("device, depthwise", [("cpu", False), ("cpu", True), ("emulated", False)])
+def test_backward_after_looking(seed, phase, device, depthwise):
     """What each layer keeps for backward is made up for, also where forward passes kept nothing."""
-    text = random_net(seed)
+    text = random_net(seed, depthwise)
     if phase == lf.TEST:
         text = text.replace("force_backward: true", "")
     nets = [make(text, phase, fuse=False, device=device), *(make(text, phase, device=device) for _ in range(3))]
@@ -186,6 +188,57 @@ def test_who_is_fused():
         "relu3": "batchnorm3",
     }
     assert make(RESIDUAL, dtype=np.float64).fused == {}
+
+
+def separable(in_place):
+    """Convolutions of single taps and of single channels in turn, with BatchNorm, Scale and ReLU behind each."""
+    text, blob = START.replace("dim: 16", "dim: 3"), "data"
+    for i, (kernel, group) in enumerate([(3, 1), (3, 32), (1, 1), (3, 32), (1, 1)]):
+        top = f"conv{i}" if in_place else f"bn{i}"
+        text += f"""
+layer {{ name: "conv{i}" type: "Convolution" bottom: "{blob}" top: "conv{i}" convolution_param {{
+  num_output: 32 kernel_size: {kernel} pad: {kernel // 2} group: {group} bias_term: false
+  weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "batchnorm{i}" type: "BatchNorm" bottom: "conv{i}" top: "{top}" }}
+layer {{ name: "scale{i}" type: "Scale" bottom: "{top}" top: "{top}" {SCALE} }}
+layer {{ name: "relu{i}" type: "ReLU" bottom: "{top}" top: "{top}" }}"""
+        blob = top
+    loss = 'type: "Reduction" top: "loss" loss_weight: 1 reduction_param { operation: SUMSQ }'
+    return text + f'layer {{ name: "loss" bottom: "{blob}" {loss} }}'
+
+
+LOOKS = ["", "data", "diff", "data between", "diff between", "callback", "part", "recompute"]
+
+
+@pytest.mark.skipif(not hasattr(_csrc, "depthwise_forward"), reason="only AVX-512 computes them together")
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("look", LOOKS)
+def test_depthwise_convolutions_and_what_is_around_them(in_place, look):
+    """They normalise what they read, count what they write, and sum what the layer before learns by."""
+    text = separable(in_place) + ("memory: RECOMPUTE" if look == "recompute" else "")
+    apart, net = make(text, fuse=False), make(text)
+    joined = {group.first.layer.name: group.first.layer.joined for group in net.storage.fused}
+    assert [name for name, of in joined.items() if of.waits and of.summed] == ["batchnorm0", "batchnorm2"]
+    assert [name for name, of in joined.items() if of.measured] == ["batchnorm1", "batchnorm3"]
+    for i in range(3):
+        for each in (apart, net):
+            each.clear_param_diffs()
+            each.run_forward()
+            names = [name for name in each.blobs if name not in ("data", "loss")][i::3]
+            if look in ("data between", "diff between"):
+                for name in names:
+                    getattr(each.blobs[name], look.split()[0])
+            if look == "callback" and i == 1:
+                each.before_backward(lambda layer: None)
+            if look == "part" and i == 1:
+                each.run_backward(len(each.nodes) - 1, 9)
+                each.run_backward(8, 0)
+            else:
+                each.run_backward()
+            if look in ("data", "diff"):
+                for name in names:
+                    getattr(each.blobs[name], look)
+    assert_same(everything(net), everything(apart))
 
 
 WAITING = RESIDUAL.replace('name: "loss" type: "Reduction"', 'name: "loss" type: "Convolution"').replace(

@@ -26,6 +26,9 @@ inline bool has_avx512() {
 
 constexpr int kLanes = 16;  // floats of a vector
 
+// From so many bytes on, no cache holds an array until somebody reads it.
+constexpr int64_t kLarge = int64_t(16) << 20;
+
 // The lanes [begin, end), of which any may lie outside the vector.
 AVX512_INLINE __mmask16 lanes(int begin, int end) {
   begin = begin < 0 ? 0 : begin > kLanes ? kLanes : begin;

@@ -203,9 +203,6 @@ struct Rows {
 };
 
 #ifdef LAYERFORGE_AVX512
-// From so many bytes on, no cache holds an array until somebody reads it.
-constexpr int64_t kLarge = int64_t(16) << 20;
-
 // Rows<float>::forward past the caches, for blocks of 16 channels: what is overwritten is not read first.
 AVX512 static void forward_past_caches(int64_t begin, int64_t end, const float* x, Channels<float> of, float* y,
                                        float* kept, float slope, Share share) {

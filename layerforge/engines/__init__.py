@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import DefinitionError, did_you_mean
 from .columns import Columns
 from .cudnn import CuDnn
+from .depthwise import Depthwise
 from .geometry import Geometry, output_shape
 from .im2col import Im2col
 from .onednn import OneDnn
@@ -32,6 +33,7 @@ from .products import OneDnnProducts, Products
 
 __all__ = [
     "CuDnn",
+    "Depthwise",
     "Geometry",
     "Im2col",
     "OneDnn",
@@ -71,7 +73,8 @@ def convolution(
     """
     engines = _named(ENGINES, device, name)
     if block != (1, 1):
-        engines = [OneDnn(block) for engine in engines if isinstance(engine, OneDnn)]
+        kinds = (Depthwise, OneDnn)
+        engines = [kind(block) for engine in engines if isinstance(engine, OneDnn) for kind in kinds]
     return next((engine for engine in engines if engine.supports(geometry, dtype)), None)
 
 

@@ -216,7 +216,11 @@ class OneDnn:
             forward, data, weights = self._made(geometry, True).implementations
         except RuntimeError:
             return False
-        return _are_compiled((forward, data, weights) if self._has_data(geometry) else (forward, weights))
+        return _are_compiled(self._used(geometry, forward, data, weights))
+
+    def _used(self, geometry: Geometry, forward: str, data: str, weights: str) -> Sequence[str]:
+        """Those of the three that are called."""
+        return (forward, data, weights) if self._has_data(geometry) else (forward, weights)
 
     def _check(self, geometry: Geometry, scratch: np.ndarray, **arrays: np.ndarray | None) -> None:
         check_arrays(geometry, self.scratch(geometry), scratch, (np.float32,), **arrays)
@@ -291,4 +295,4 @@ def _goes_on(geometry: Geometry, block: tuple[int, int], threads: int, adds: int
 
 
 def _are_compiled(implementations: Sequence[str]) -> bool:
-    return all(name.startswith(("jit", "brg")) for name in implementations)
+    return all(name.startswith(("jit", "brg", "brd")) for name in implementations)

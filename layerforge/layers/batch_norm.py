@@ -39,6 +39,7 @@ class BatchNorm(Layer):
     in_place = True
     blocks = "alike"
     absorbs_backward = True
+    measures = True
     own_learning = False
 
     def setup(self, x):
@@ -78,6 +79,9 @@ class BatchNorm(Layer):
         if self.running and not self.joined.steps:
             return {"mean": each, "scale": each}
         arrays = {"mean": each, "scale": each, "square": each, "sum": each, "dot": each}
+        if self.joined.measured or self.joined.summed:
+            items, channels, _ = self.layout(x)
+            arrays["rows"] = ((2, items * channels), self.dtype)
         if self.joined.waits:
             return {**arrays, "weight": each, "bias": each}
         return {**arrays, **kept_shapes(self, x)}
@@ -101,16 +105,18 @@ class BatchNorm(Layer):
             bottom[0].data[...] = self.state["x"]
 
     def may_wait(self, steps):
-        return leading(steps, Affine) == len(steps)
+        return leading(steps, Affine, Rectify) == len(steps)
 
     def pending(self, shape):
         state, (_, channels, positions) = self.state, self.layout(shape)
-        return Pending(state["mean"], state["scale"], state["weight"], state["bias"], (channels, positions))
+        x, slope = self.waiting
+        of = (x.data, state["mean"], state["scale"], state["weight"], state["bias"])
+        return Pending(*of, (channels, positions), slope, state["rows"] if self.joined.summed else None)
 
     def compute_pending(self, view, values):
         p = self.pending(view.shape)
         share = (*p.layout, view.block, 0, p.layout[0])
-        K.batch_norm_forward(view.data, p.mean, p.scale, p.weight, p.bias, values, None, 1, *share)
+        K.batch_norm_forward(p.values, p.mean, p.scale, p.weight, p.bias, values, None, p.slope, *share)
         return True
 
     def shares(self, x):
@@ -137,7 +143,8 @@ class BatchNorm(Layer):
         waits = self.joined.waits
         if self.running:
             self.read_running(mean, scale)
-        for begin, end in [(0, channels)] if self.running or waits else self.shares(x):
+        at_once = self.running or waits or self.joined.measured
+        for begin, end in [(0, channels)] if at_once else self.shares(x):
             share = (end - begin, positions, x.block, begin, channels)
             if not self.running:
                 self.measure(values, items, share)
@@ -149,6 +156,7 @@ class BatchNorm(Layer):
             factor = self.params["factor"].data
             F.affine(factor, factor, self.options.moving_average_fraction, 1)
         if waits:  # for the reader, who computes it with the weights of this pass
+            self.waiting = x, self.joined.slope
             self.state["weight"][...] = 1 if w is None else w
             self.state["bias"][...] = 0 if b is None else b
 
@@ -159,7 +167,9 @@ class BatchNorm(Layer):
         mean, square, scale = (self.state[name][begin:end] for name in ("mean", "square", "scale"))
         rows = items * channels
         row_mean, row_square = values, None
-        if positions > 1:
+        if self.joined.measured:
+            row_mean, row_square = self.state["rows"]
+        elif positions > 1:
             row_mean, row_square = self.scratch[:rows], self.scratch[rows : 2 * rows]
             K.lane_moments(values, row_mean, row_square, *share, count=rows)
         M.group_moments(row_mean, row_square, mean, square, items, 1, channels, positions)
@@ -189,14 +199,17 @@ class BatchNorm(Layer):
         # What the scale would have left there.
         between = y.diff if self.joined.steps and y is not x and self.diff_is_seen else None
         arrays = [self.state["mean"], self.state["scale"], *affine, *(self.state.get(name) for name in ("sum", "dot"))]
-        for begin, end in self.shares(x):
+        for begin, end in [(0, channels)] if self.joined.summed else self.shares(x):
             share = (end - begin, positions, x.block, begin, channels)
             mean, scale, w, b, total, dot = (part(array, begin, end) for array in arrays)
             given = (values, mean, scale, w, b, dy.diff)
             if total is not None:
                 rows = items * (end - begin)
-                sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
-                K.lane_products(*given, sums, dots, slope, *share, count=rows)
+                if self.joined.summed:
+                    sums, dots = self.state["rows"]
+                else:
+                    sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
+                    K.lane_products(*given, sums, dots, slope, *share, count=rows)
                 B.sum_columns(sums, total, items, end - begin, False)
                 B.sum_columns(dots, dot, items, end - begin, False)
                 K.learn_scale(scale, total, dot, *(part(array, begin, end) for array in learnt), count=end - begin)

@@ -112,6 +112,9 @@ class Convolution(Layer):
         if self.joined.waits:
             (self.waiting,) = bottom
             return
+        if self.joined.pending or top[0].moments is not None:
+            self.forward_between(bottom[0], top[0])
+            return
         slope = self.joined.slope if self.joined.steps else 1.0
         if self.again.run(self, bottom[0], top[0], slope):
             return
@@ -129,8 +132,29 @@ class Convolution(Layer):
         arrays = x.data.reshape(g.input_shape), weight.data, bias.data if bias else None, y.data.reshape(g.output_shape)
         return engine.forward(*arrays, g, self.scratch, *self.kept(engine), **also)
 
+    def forward_between(self, x, y):
+        """A bottom that was left to this layer to normalise, or a top whose reader asks for moments, or both."""
+        g, weight, bias = self.geometry(x.shape), self.params["weight"], self.params.get("bias")
+        before = self.before(x)
+        values = (before.values if before else x.data).reshape(g.input_shape)
+        arrays = values, weight.data, bias.data if bias else None, y.data.reshape(g.output_shape)
+        self.engine.forward_between(*arrays, g, self.scratch, before, y.moments)
+
+    def before(self, x):
+        """How a bottom is normalised that was left to this layer."""
+        return self.joined.pending[0].pending(x.shape) if self.joined.pending else None
+
+    def takes_pending(self, steps, learns):
+        return learns and self.leaves_moments()
+
+    def leaves_sums(self):
+        return True
+
+    def leaves_moments(self):
+        return len(self.bottom_shapes) == 1 and hasattr(self.engine, "forward_between")
+
     def may_wait(self, steps):
-        return leading(steps[-1:], Rectify) == 0 and self.engine.adds(self.geometry(self.bottom_shapes[0]))
+        return self.engine.adds(self.geometry(self.bottom_shapes[0]))
 
     def adds_in_place(self, slope):
         engine, g = self.engine, self.geometry(self.bottom_shapes[0])
@@ -183,6 +207,12 @@ class Convolution(Layer):
             g = self.geometry(x.shape)
             engine = _filters.engine(self, g, (x.block, y.block))
             dy = y.diff.reshape(g.output_shape)
+            if hasattr(engine, "backward"):
+                before, dx = self.before(x), x.diff.reshape(g.input_shape) if x.needs_diff else None
+                values = (before.values if before else x.data).reshape(g.input_shape)
+                arrays = values, dy, weight.data, dx, weight.diff if weight.needs_diff else None
+                engine.backward(*arrays, db, g, self.scratch, before, before and before.sums)
+                continue
             if weight.needs_diff:
                 engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch)
             elif db is not None:

@@ -55,8 +55,8 @@ class Eltwise(Layer):
     def same_diff(self):
         return [k for k, c in enumerate(self.coefficients) if c == 1] if self.operation == "SUM" else ()
 
-    def takes_pending(self):
-        return self.operation == "SUM" and self.coefficients == [1, 1]
+    def takes_pending(self, steps, learns):
+        return self.operation == "SUM" and self.coefficients == [1, 1] and leading(steps[-1:], Rectify) == 0
 
     def state_shapes(self, *bottom_shapes):
         return {"winner": (bottom_shapes[0], np.int32)} if self.operation == "MAX" else {}
@@ -85,7 +85,7 @@ class Eltwise(Layer):
             given = []
             for k, x in enumerate(bottom):
                 p = operands.get(k)
-                given += [x.data, p.mean, p.scale, p.weight, p.bias] if p else [x.data, None, None, None, None]
+                given += [p.values, p.mean, p.scale, p.weight, p.bias] if p else [x.data, None, None, None, None]
             (layout, *_) = (p.layout for p in operands.values())
             B.normalised_sum(*given, y.data, slope, *layout, y.block)
             return

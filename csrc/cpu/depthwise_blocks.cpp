@@ -1,0 +1,191 @@
+// Depthwise convolution of images in blocks of 16 channels (N, C / 16, H, W, 16), each plane in one pass.
+//
+// Forward reads x once, and all gradients together read x and dy once. What normalises x before, and what counts y
+// behind, happens on the way. Only with AVX-512; everyone else takes a library. Sums do not depend on the number of
+// threads.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstring>
+
+#include "avx512.h"
+#include "convolution.h"
+#include "cpu.h"
+
+namespace py = pybind11;
+
+#ifdef LAYERFORGE_AVX512
+#include "depthwise_avx512.h"
+
+namespace {
+
+typedef py::array_t<int64_t, py::array::c_style> Numbers;
+
+float* pointer(const py::handle& array) {
+  return array.is_none() ? nullptr
+                         : static_cast<float*>(const_cast<void*>(py::reinterpret_borrow<py::array>(array).data()));
+}
+
+struct Shape {
+  int64_t batch, channels, groups;
+  wide::Depthwise plane;
+
+  explicit Shape(const Numbers& numbers) {
+    const Geometry g(numbers.data());
+    batch = g.batch, channels = g.channels, groups = g.channels / kLanes;
+    wide::Depthwise::Axis* const axes[] = {&plane.high, &plane.wide};
+    for (int a = 0; a < 2; ++a)
+      *axes[a] = {g.spatial[a], g.output[a], g.kernel[a], g.stride[a], g.pad[a], g.dilation[a]};
+  }
+
+  int64_t weights() const { return align(channels * plane.taps()); }
+  int64_t gradients() const { return align(batch * channels * (plane.taps() + 1)); }
+  int64_t each() const { return align(plane.scratch()); }
+  int64_t x_plane() const { return plane.high.size * plane.wide.size * kLanes; }
+  int64_t y_plane() const { return plane.high.output * plane.wide.output * kLanes; }
+};
+
+// What is done to x on the way, and what is counted for it: arrays of channels, maybe without weight and bias.
+struct Before {
+  const float *mean, *scale, *weight, *bias;
+  float slope;
+
+  Before(const py::object& mean, const py::object& scale, const py::object& weight, const py::object& bias, float slope)
+      : mean(pointer(mean)), scale(pointer(scale)), weight(pointer(weight)), bias(pointer(bias)), slope(slope) {}
+
+  AVX512 wide::Normalised at(int64_t c) const {
+    const __m512 one = _mm512_set1_ps(1), zero = _mm512_setzero_ps();
+    return {mean ? _mm512_loadu_ps(mean + c) : zero, scale ? _mm512_loadu_ps(scale + c) : one,
+            weight ? _mm512_loadu_ps(weight + c) : one, bias ? _mm512_loadu_ps(bias + c) : zero, _mm512_set1_ps(slope)};
+  }
+};
+
+// w (C, taps), times a factor for each channel, as (C / 16, taps, 16).
+void pack(const Shape& s, const float* w, const float* factor, float* packed) {
+  const int64_t taps = s.plane.taps();
+  for (int64_t c = 0; c < s.channels; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap)
+      packed[(c / kLanes * taps + tap) * kLanes + c % kLanes] = w[c * taps + tap] * (factor ? factor[c] : 1);
+}
+
+bool goes_past_caches(int64_t count, const float* to) {
+  return count * int64_t(sizeof(float)) >= kLarge && reinterpret_cast<uintptr_t>(to) % 64 == 0;
+}
+
+struct Arrays {
+  const float *x, *dy, *w, *bias;
+  float *y, *dx, *rows[2];  // rows: for each plane's channels, what is counted of it
+  float slope;
+  float *gradients, *scratch;
+};
+
+AVX512 void some_planes(const Shape& s, const Before& before, const Arrays& a, bool past_caches, int64_t begin,
+                        int64_t end, float* scratch) {
+  const wide::Taps taps(s.plane);
+  memset(scratch, 0, s.each() * sizeof(float));
+  for (int64_t p = begin; p < end; ++p) {
+    const int64_t group = p % s.groups, c = group * kLanes;
+    const wide::Normalised normalised = before.at(c);
+    const wide::Normalised* const given = before.mean ? &normalised : nullptr;
+    const float *const x = a.x + p * s.x_plane(), *const w = a.w + group * taps.count * kLanes;
+    float *const first = a.rows[0] ? a.rows[0] + p * kLanes : nullptr, *const second = a.rows[1] + p * kLanes;
+    if (a.y)
+      wide::depthwise_plane(s.plane, taps, x, given, w, a.bias ? a.bias + c : nullptr, a.slope, a.y + p * s.y_plane(),
+                            past_caches, first, second, scratch);
+    else
+      wide::depthwise_plane_backward(s.plane, taps, x, given, a.dy + p * s.y_plane(), w,
+                                     a.dx ? a.dx + p * s.x_plane() : nullptr, past_caches,
+                                     a.gradients + p * (taps.count + 1) * kLanes, first, second, scratch);
+  }
+}
+
+void all_planes(const Shape& s, const Before& before, const Arrays& a, int64_t count, const float* to) {
+  const bool past_caches = to && goes_past_caches(count, to);
+  parallel(s.batch * s.groups, [&](int64_t begin, int64_t end, int share) {
+    some_planes(s, before, a, past_caches, begin, end, a.scratch + share * s.each());
+  });
+}
+
+int64_t scratch_size(const Numbers& numbers) {
+  const Shape s(numbers);
+  return s.weights() + s.gradients() + s.each() * threads();
+}
+
+// The arrays were checked in Python (engines/depthwise.py), but for those of before, factor and rows.
+void forward(const Numbers& numbers, const py::array& x, const py::array& w, const py::object& bias, const py::array& y,
+             const py::array& scratch, const Before& before, const py::object& factor, float slope,
+             const py::object& mean, const py::object& square) {
+  const Shape s(numbers);
+  float* const packed = pointer(scratch);
+  const float *const from = pointer(w), *const times = pointer(factor);
+  const Arrays a{pointer(x),
+                 nullptr,
+                 packed,
+                 pointer(bias),
+                 pointer(y),
+                 nullptr,
+                 {pointer(mean), pointer(square)},
+                 slope,
+                 nullptr,
+                 packed + s.weights()};
+  py::gil_scoped_release without_gil;
+  pack(s, from, times, packed);
+  all_planes(s, before, a, s.batch * s.groups * s.y_plane(), a.y);
+}
+
+void backward(const Numbers& numbers, const py::array& x, const py::array& dy, const py::array& w, const py::object& dx,
+              const py::object& dw, const py::object& db, const py::array& scratch, const Before& before,
+              const py::object& sum, const py::object& dot) {
+  const Shape s(numbers);
+  const int64_t taps = s.plane.taps();
+  float *const packed = pointer(scratch), *const gradients = packed + s.weights();
+  const float* const from = pointer(w);
+  float *const to_weights = pointer(dw), *const to_bias = pointer(db);
+  const Arrays a{pointer(x),
+                 pointer(dy),
+                 packed,
+                 nullptr,
+                 nullptr,
+                 pointer(dx),
+                 {pointer(sum), pointer(dot)},
+                 1,
+                 gradients,
+                 gradients + s.gradients()};
+  py::gil_scoped_release without_gil;
+  pack(s, from, nullptr, packed);
+  all_planes(s, before, a, s.batch * s.groups * s.x_plane(), a.dx);
+  parallel(s.groups, [&](int64_t begin, int64_t end, int) {
+    for (int64_t group = begin; group < end; ++group)
+      for (int64_t n = 0; n < s.batch; ++n) {
+        const float* const of = gradients + (n * s.groups + group) * (taps + 1) * kLanes;
+        for (int lane = 0; lane < kLanes; ++lane) {
+          const int64_t c = group * kLanes + lane;
+          for (int64_t tap = 0; to_weights && tap < taps; ++tap) to_weights[c * taps + tap] += of[tap * kLanes + lane];
+          if (to_bias) to_bias[c] += of[taps * kLanes + lane];
+        }
+      }
+  });
+}
+
+}  // namespace
+#endif
+
+void define_depthwise(py::module_& m) {
+#ifdef LAYERFORGE_AVX512
+  if (!has_avx512()) return;
+  py::class_<Before>(m, "Before", "rectify(((x - mean) * scale) * weight + bias) for each channel of x, or nothing.")
+      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, float>(),
+           py::arg("mean") = py::none(), py::arg("scale") = py::none(), py::arg("weight") = py::none(),
+           py::arg("bias") = py::none(), py::arg("slope") = 1.0f);
+  m.attr("depthwise_most") = py::make_tuple(wide::kMostTaps, wide::kMostStride);
+  m.def("depthwise_scratch", &scratch_size, py::arg("numbers"), "Elements of scratch memory.");
+  m.def(
+      "depthwise_forward", &forward, py::arg("numbers"), py::arg("x"), py::arg("w"), py::arg("bias"), py::arg("y"),
+      py::arg("scratch"), py::arg("before"), py::arg("factor") = py::none(), py::arg("slope") = 1.0f,
+      py::arg("mean") = py::none(), py::arg("square") = py::none(),
+      "y = rectify(factor * (w * before(x)) + bias), and the mean and squares of each channel of an image; no checks.");
+  m.def("depthwise_backward", &backward, py::arg("numbers"), py::arg("x"), py::arg("dy"), py::arg("w"), py::arg("dx"),
+        py::arg("dw"), py::arg("db"), py::arg("scratch"), py::arg("before"), py::arg("sum") = py::none(),
+        py::arg("dot") = py::none(), "dx =, dw +=, db += the gradients, and what before learns by; no checks.");
+#endif
+}

@@ -68,10 +68,11 @@ class View(Dimensions):
 
     ``diff`` is None until somebody needs gradients. For a bottom, ``needs_diff`` says whether backward must write its
     diff; for a top, whether anybody wrote its diff. ``moments`` (2, N C), if its reader asks for them: where the layer
-    whose top it is leaves the mean of each channel of an image, and the sum of squares about it.
+    whose top it is leaves the mean of each channel of an image, and the sum of squares about it. ``behind``: where its
+    reader left the diff to that layer, what makes it; see `layerforge.fusion.Behind`.
     """
 
-    __slots__ = ("name", "shape", "data", "diff", "needs_diff", "resize", "block", "moments")
+    __slots__ = ("name", "shape", "data", "diff", "needs_diff", "resize", "block", "moments", "behind")
 
     def __init__(self, name: str, shape: Shape, data: Any = None, diff: Any = None, needs_diff: bool = False):
         self.name = name
@@ -81,6 +82,7 @@ class View(Dimensions):
         self.needs_diff = needs_diff
         self.block = 1
         self.moments: Any = None
+        self.behind: Any = None
         self.resize: Callable[[View, Shape], None] | None = None
 
     def reshape(self, *shape: int) -> None:

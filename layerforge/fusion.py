@@ -131,6 +131,21 @@ class Pending:
     sums: Any = None
 
 
+@dataclass(frozen=True)
+class Behind:
+    """The gradient of the values that a normalisation reads, not computed yet: see `Pending`, whose x they are.
+
+    ``dy``: that of its result; ``sum``, ``dot`` (C,): the sums over each channel of dz and of dz (x - mean), or None;
+    ``number``: of values in a channel. Then dx = (dz - sum / number - (x - mean) scale^2 dot / number) scale weight.
+    """
+
+    of: Pending
+    dy: Any
+    sum: Any
+    dot: Any
+    number: int
+
+
 @dataclass(eq=False)
 class Group:
     """A node, and those behind it whose steps it computes.
@@ -186,6 +201,11 @@ class Group:
         return names | {view.name for view in self.first.bottom} if own else names
 
     @property
+    def leaves_gradient(self) -> bool:
+        """Whether the maker, in its backward pass, may compute the gradient of what it made."""
+        return self.maker is not None and self.maker.runs_backward and self.first.bottom[0].needs_diff
+
+    @property
     def blocked(self) -> set[str]:
         """The blobs that have to lie in blocks of channels for it: those of who computes or counts beside its own."""
         reader = None if self.reader is None or not self.learns else self.reader.first
@@ -197,6 +217,11 @@ class Group:
         """Of which further blobs the first reads diffs."""
         views = [] if self.copier is None else list(self.copier.top)
         return views if self.source is None else [*views, self.source.top[0]]
+
+    @property
+    def maker_reads(self) -> list[View]:
+        """And the maker."""
+        return [self.first.top[0], *self.reads] if self.leaves_gradient else []
 
     def join(self) -> None:
         """Lets the first compute the steps of all."""
@@ -266,8 +291,10 @@ class Group:
         assert self.maker is not None
         (view,) = top
         view.moments = self.first.layer.state["rows"]
-        self.maker.layer.forward(bottom, top)
-        view.moments = None
+        try:
+            self.maker.layer.forward(bottom, top)
+        finally:
+            view.moments = None
 
     def make_up(self) -> None:
         """Computes what each layer, on its own, would have kept of the last forward pass; the blob stays as it is."""

@@ -113,6 +113,7 @@ class Layer:
         self.joined = APART  # what this layer computes beside its own: see `layerforge.fusion`
         self.passed_diffs: set[int] = set()  # the bottoms whose diff is not written, but read from top 0
         self.diff_is_seen = True  # that of top 0, after backward: False where its memory is passed on
+        self.leaves_gradient = False  # of bottom 0, as `View.behind`, to whose top it is
         self.repeats = False  # this forward is the last one again, on the same bottoms: what counts passes must not
         field = options_field(type(self))
         self.options_name = field

@@ -398,10 +398,14 @@ class Storage:
             needed.update(view.name for view in node.bottom if view.needs_diff)
             # A copy whose reader has no gradient adds nothing to the sum.
             needed.update(view.name for view in node.top if view.needs_diff or node.layer.type != "Split")
+        further: dict[int, list[View]] = {}
+        for group in self.fused:
+            for by, views in ((group.first, group.reads), (group.maker, group.maker_reads)):
+                further.setdefault(id(by), []).extend(views)
         self.diff.take(
             {roots[name] for name in needed},
             {roots[name] for name in pinned} | (set(roots.values()) - written),
-            self._used(self.diff, running[::-1], {id(group.first): group.reads for group in self.fused}),
+            self._used(self.diff, running[::-1], further),
             self._scratch_of_backward(running) if self.diff.reuse else [],
         )
         self._began_with["diff"] = self._copies(self.diff, self.outputs)
@@ -525,7 +529,9 @@ class Storage:
 
     def _tell_who_is_seen(self) -> None:
         for group in self.fused:
-            group.first.layer.diff_is_seen = self.diff.roots[group.blob] not in self.diff.shared
+            layer, roots, shared = group.first.layer, self.diff.roots, self.diff.shared
+            layer.diff_is_seen = roots[group.blob] not in shared
+            layer.leaves_gradient = group.leaves_gradient and roots[group.first.bottom[0].name] in shared
 
     def end_backward(self) -> None:
         """Is told that it ended well."""

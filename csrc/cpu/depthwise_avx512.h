@@ -66,6 +66,13 @@ struct Normalised {
   __m512 mean, scale, weight, bias, slope;
 };
 
+// The gradient of what a batch normalisation reads, from that of what it writes: with dz that before its rectifier,
+// ((dz - level) - (x - mean) tilt) scale weight.
+struct Differentiated {
+  Normalised of;
+  __m512 level, tilt;
+};
+
 AVX512_INLINE __m512 rectified(__m512 value, __m512 by, __m512 slope) {
   const __mmask16 above = _mm512_cmp_ps_mask(by, _mm512_setzero_ps(), _CMP_GT_OQ);
   return _mm512_mask_mov_ps(_mm512_mul_ps(slope, value), above, value);
@@ -77,6 +84,30 @@ AVX512 static void normalise_row(const float* x, int64_t width, const Normalised
     const __m512 t = _mm512_add_ps(_mm512_mul_ps(centred, of.weight), of.bias);
     _mm512_storeu_ps(to + i, rectified(t, t, of.slope));
   }
+}
+
+// Copies a row of dy and adds its sum; with `behind`, dy is what comes of it and of x there.
+AVX512 static __m512 copy_gradients(const float* dy, const float* x, const Differentiated* behind, int64_t width,
+                                    float* to, __m512 sum) {
+  if (!behind) {
+    for (int64_t i = 0; i < width * kLanes; i += kLanes) {
+      const __m512 value = _mm512_loadu_ps(dy + i);
+      sum = _mm512_add_ps(sum, value);
+      _mm512_storeu_ps(to + i, value);
+    }
+    return sum;
+  }
+  const Normalised& of = behind->of;
+  for (int64_t i = 0; i < width * kLanes; i += kLanes) {
+    const __m512 centred = _mm512_sub_ps(_mm512_loadu_ps(x + i), of.mean);
+    const __m512 t = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(centred, of.scale), of.weight), of.bias);
+    const __m512 dz = rectified(_mm512_loadu_ps(dy + i), t, of.slope);
+    const __m512 left = _mm512_sub_ps(_mm512_sub_ps(dz, behind->level), _mm512_mul_ps(centred, behind->tilt));
+    const __m512 value = _mm512_mul_ps(_mm512_mul_ps(left, of.scale), of.weight);
+    sum = _mm512_add_ps(sum, value);
+    _mm512_storeu_ps(to + i, value);
+  }
+  return sum;
 }
 
 // The last rows of x that were asked for, with zeros on either side.
@@ -182,16 +213,11 @@ AVX512_INLINE void count_row(Moments& all, __m512 mean, __m512 square, int64_t w
   ++all.rows;
 }
 
-// Copies a finished row to y; what is counted is its mean and squares.
-AVX512 static void finish_row(const float* from, int64_t width, float slope, float* to, bool past_caches,
-                              Moments* moments) {
+// Copies a finished row to y, and counts it.
+AVX512 static void finish_row(const float* from, int64_t width, float* to, bool past_caches, Moments* moments) {
   const int64_t count = width * kLanes;
   if (!moments) {
-    const __m512 factor = _mm512_set1_ps(slope);
-    for (int64_t i = 0; i < count; i += kLanes) {
-      const __m512 value = _mm512_loadu_ps(from + i);
-      put(to + i, slope == 1 ? value : rectified(value, value, factor), past_caches);
-    }
+    for (int64_t i = 0; i < count; i += kLanes) put(to + i, _mm512_loadu_ps(from + i), past_caches);
     return;
   }
   __m512 sum = _mm512_setzero_ps(), more = sum, squares = sum, more_squares = sum;
@@ -218,10 +244,10 @@ AVX512 static void finish_row(const float* from, int64_t width, float slope, flo
   count_row(*moments, mean, _mm512_add_ps(squares, more_squares), width);
 }
 
-// y, with the slope of a rectifier or 1; mean and square, if any, get a block of channels of the plane.
+// mean and square, if any, get those of the plane's channels.
 AVX512 static void depthwise_plane(const Depthwise& g, const Taps& taps, const float* x, const Normalised* before,
-                                   const float* w, const float* bias, float slope, float* y, bool past_caches,
-                                   float* mean, float* square, float* scratch) {
+                                   const float* w, const float* bias, float* y, bool past_caches, float* mean,
+                                   float* square, float* scratch) {
   const Depthwise::Axis &high = g.high, &wide = g.wide;
   RowsOfX rows{x, high, wide, before, scratch, g.x_row() * kLanes, g.x_rows()};
   float* const line = scratch + g.of_x() + g.of_dy();
@@ -234,7 +260,7 @@ AVX512 static void depthwise_plane(const Depthwise& g, const Taps& taps, const f
     rows.go_to(top + high.extent() - 1);
     rows.find(taps, top, from);
     row_of_outputs(from, weights, taps.count, wide.output, wide.stride * kLanes, start, line, kLanes);
-    finish_row(line, wide.output, slope, y + o * wide.output * kLanes, past_caches, mean ? &moments : nullptr);
+    finish_row(line, wide.output, y + o * wide.output * kLanes, past_caches, mean ? &moments : nullptr);
   }
   if (mean) {
     _mm512_storeu_ps(mean, moments.mean);
@@ -281,12 +307,12 @@ AVX512 static void sums_of_row(const float* d, const float* x, const float* y, i
   _mm512_storeu_ps(dot, _mm512_add_ps(_mm512_loadu_ps(dot), dots));
 }
 
-// All gradients of a plane: of x if dx; of the weights and, behind them, of the bias: gradients (taps + 1, 16), which
-// are overwritten; of what is before, if sum.
+// All gradients of a plane, from that of y, or of what normalises y behind: of x if dx; of the weights and then of the
+// bias: gradients (taps + 1, 16), which are overwritten; for what is before, its sums.
 AVX512 static void depthwise_plane_backward(const Depthwise& g, const Taps& taps, const float* x,
-                                            const Normalised* before, const float* dy, const float* w, float* dx,
-                                            bool past_caches, float* gradients, float* sum, float* dot,
-                                            float* scratch) {
+                                            const Normalised* before, const float* dy, const float* y,
+                                            const Differentiated* behind, const float* w, float* dx, bool past_caches,
+                                            float* gradients, float* sum, float* dot, float* scratch) {
   const Depthwise::Axis &high = g.high, &wide = g.wide;
   RowsOfX rows{x, high, wide, before, scratch, g.x_row() * kLanes, g.x_rows()};
   float *const rows_of_dy = scratch + g.of_x(), *const line = rows_of_dy + g.of_dy();
@@ -302,13 +328,9 @@ AVX512 static void depthwise_plane_backward(const Depthwise& g, const Taps& taps
     const int64_t top = o * high.stride - high.pad;
     rows.go_to(top + g.x_rows() - 1);
     if (o < high.output) {
-      const float* const given = dy + o * wide.output * kLanes;
+      const int64_t at = o * wide.output * kLanes;
       float* const copy = rows_of_dy + (o % g.dy_rows() * g.dy_row() + wide.before()) * kLanes;
-      for (int64_t i = 0; i < wide.output * kLanes; i += kLanes) {
-        const __m512 value = _mm512_loadu_ps(given + i);
-        bias = _mm512_add_ps(bias, value);
-        _mm512_storeu_ps(copy + i, value);
-      }
+      bias = copy_gradients(dy + at, behind ? y + at : nullptr, behind, wide.output, copy, bias);
       rows.find(taps, top, from);
       gradients_of_row(copy, from, taps.count, wide.output, wide.stride * kLanes, gradients);
     }

@@ -60,50 +60,76 @@ struct Before {
   }
 };
 
-// w (C, taps), times a factor for each channel, as (C / 16, taps, 16).
-void pack(const Shape& s, const float* w, const float* factor, float* packed) {
+// What the gradient of y is made of, where a normalisation of y leaves that to us: its sums over all of a channel.
+struct Behind {
+  Before of;
+  const float *y, *sum, *dot;
+  float number;
+
+  Behind(const Before& of, const py::object& y, const py::object& sum, const py::object& dot, float number)
+      : of(of), y(pointer(y)), sum(pointer(sum)), dot(pointer(dot)), number(number) {}
+
+  AVX512 wide::Differentiated at(int64_t c) const {
+    const wide::Normalised normalised = of.at(c);
+    const __m512 all = _mm512_set1_ps(number), square = _mm512_mul_ps(normalised.scale, normalised.scale);
+    const __m512 zero = _mm512_setzero_ps();
+    const __m512 sums = sum ? _mm512_loadu_ps(sum + c) : zero, dots = dot ? _mm512_loadu_ps(dot + c) : zero;
+    return {normalised, _mm512_div_ps(sums, all), _mm512_div_ps(_mm512_mul_ps(square, dots), all)};
+  }
+};
+
+// w (C, taps) as (C / 16, taps, 16).
+void pack(const Shape& s, const float* w, float* packed) {
   const int64_t taps = s.plane.taps();
   for (int64_t c = 0; c < s.channels; ++c)
     for (int64_t tap = 0; tap < taps; ++tap)
-      packed[(c / kLanes * taps + tap) * kLanes + c % kLanes] = w[c * taps + tap] * (factor ? factor[c] : 1);
+      packed[(c / kLanes * taps + tap) * kLanes + c % kLanes] = w[c * taps + tap];
 }
 
 bool goes_past_caches(int64_t count, const float* to) {
-  return count * int64_t(sizeof(float)) >= kLarge && reinterpret_cast<uintptr_t>(to) % 64 == 0;
+  return to && count * int64_t(sizeof(float)) >= kLarge && reinterpret_cast<uintptr_t>(to) % 64 == 0;
 }
 
-struct Arrays {
-  const float *x, *dy, *w, *bias;
-  float *y, *dx, *rows[2];  // rows: for each plane's channels, what is counted of it
-  float slope;
-  float *gradients, *scratch;
+struct Forward {
+  const float *x, *w, *bias;
+  float *y, *mean, *square;
+  bool past_caches;
 };
 
-AVX512 void some_planes(const Shape& s, const Before& before, const Arrays& a, bool past_caches, int64_t begin,
-                        int64_t end, float* scratch) {
+AVX512 void planes(const Shape& s, const Before& before, const Forward& a, int64_t begin, int64_t end, float* scratch) {
   const wide::Taps taps(s.plane);
   memset(scratch, 0, s.each() * sizeof(float));
   for (int64_t p = begin; p < end; ++p) {
     const int64_t group = p % s.groups, c = group * kLanes;
     const wide::Normalised normalised = before.at(c);
-    const wide::Normalised* const given = before.mean ? &normalised : nullptr;
-    const float *const x = a.x + p * s.x_plane(), *const w = a.w + group * taps.count * kLanes;
-    float *const first = a.rows[0] ? a.rows[0] + p * kLanes : nullptr, *const second = a.rows[1] + p * kLanes;
-    if (a.y)
-      wide::depthwise_plane(s.plane, taps, x, given, w, a.bias ? a.bias + c : nullptr, a.slope, a.y + p * s.y_plane(),
-                            past_caches, first, second, scratch);
-    else
-      wide::depthwise_plane_backward(s.plane, taps, x, given, a.dy + p * s.y_plane(), w,
-                                     a.dx ? a.dx + p * s.x_plane() : nullptr, past_caches,
-                                     a.gradients + p * (taps.count + 1) * kLanes, first, second, scratch);
+    wide::depthwise_plane(s.plane, taps, a.x + p * s.x_plane(), before.mean ? &normalised : nullptr,
+                          a.w + group * taps.count * kLanes, a.bias ? a.bias + c : nullptr, a.y + p * s.y_plane(),
+                          a.past_caches, a.mean ? a.mean + p * kLanes : nullptr,
+                          a.mean ? a.square + p * kLanes : nullptr, scratch);
   }
 }
 
-void all_planes(const Shape& s, const Before& before, const Arrays& a, int64_t count, const float* to) {
-  const bool past_caches = to && goes_past_caches(count, to);
-  parallel(s.batch * s.groups, [&](int64_t begin, int64_t end, int share) {
-    some_planes(s, before, a, past_caches, begin, end, a.scratch + share * s.each());
-  });
+struct Backward {
+  const float *x, *dy, *w;
+  float *dx, *gradients, *sum, *dot;
+  bool past_caches;
+};
+
+AVX512 void planes_backward(const Shape& s, const Before& before, const Behind& behind, const Backward& a,
+                            int64_t begin, int64_t end, float* scratch) {
+  const wide::Taps taps(s.plane);
+  memset(scratch, 0, s.each() * sizeof(float));
+  for (int64_t p = begin; p < end; ++p) {
+    const int64_t group = p % s.groups, c = group * kLanes;
+    const wide::Normalised normalised = before.at(c);
+    const wide::Differentiated differentiated = behind.at(c);
+    wide::depthwise_plane_backward(s.plane, taps, a.x + p * s.x_plane(), before.mean ? &normalised : nullptr,
+                                   a.dy + p * s.y_plane(), behind.y ? behind.y + p * s.y_plane() : nullptr,
+                                   behind.y ? &differentiated : nullptr, a.w + group * taps.count * kLanes,
+                                   a.dx ? a.dx + p * s.x_plane() : nullptr, a.past_caches,
+                                   a.gradients + p * (taps.count + 1) * kLanes, a.sum ? a.sum + p * kLanes : nullptr,
+                                   a.sum ? a.dot + p * kLanes : nullptr, scratch);
+  }
 }
 
 int64_t scratch_size(const Numbers& numbers) {
@@ -111,49 +137,35 @@ int64_t scratch_size(const Numbers& numbers) {
   return s.weights() + s.gradients() + s.each() * threads();
 }
 
-// The arrays were checked in Python (engines/depthwise.py), but for those of before, factor and rows.
+// The arrays were checked in Python (engines/depthwise.py), but for those of channels.
 void forward(const Numbers& numbers, const py::array& x, const py::array& w, const py::object& bias, const py::array& y,
-             const py::array& scratch, const Before& before, const py::object& factor, float slope,
-             const py::object& mean, const py::object& square) {
+             const py::array& scratch, const Before& before, const py::object& mean, const py::object& square) {
   const Shape s(numbers);
-  float* const packed = pointer(scratch);
-  const float *const from = pointer(w), *const times = pointer(factor);
-  const Arrays a{pointer(x),
-                 nullptr,
-                 packed,
-                 pointer(bias),
-                 pointer(y),
-                 nullptr,
-                 {pointer(mean), pointer(square)},
-                 slope,
-                 nullptr,
-                 packed + s.weights()};
+  const float* const from = pointer(w);
+  float *const packed = pointer(scratch), *const rows = packed + s.weights();
+  const bool past_caches = goes_past_caches(y.size(), pointer(y));
+  const Forward a{pointer(x), packed, pointer(bias), pointer(y), pointer(mean), pointer(square), past_caches};
   py::gil_scoped_release without_gil;
-  pack(s, from, times, packed);
-  all_planes(s, before, a, s.batch * s.groups * s.y_plane(), a.y);
+  pack(s, from, packed);
+  parallel(s.batch * s.groups,
+           [&](int64_t begin, int64_t end, int share) { planes(s, before, a, begin, end, rows + share * s.each()); });
 }
 
 void backward(const Numbers& numbers, const py::array& x, const py::array& dy, const py::array& w, const py::object& dx,
               const py::object& dw, const py::object& db, const py::array& scratch, const Before& before,
-              const py::object& sum, const py::object& dot) {
+              const py::object& sum, const py::object& dot, const Behind& behind) {
   const Shape s(numbers);
   const int64_t taps = s.plane.taps();
-  float *const packed = pointer(scratch), *const gradients = packed + s.weights();
   const float* const from = pointer(w);
-  float *const to_weights = pointer(dw), *const to_bias = pointer(db);
-  const Arrays a{pointer(x),
-                 pointer(dy),
-                 packed,
-                 nullptr,
-                 nullptr,
-                 pointer(dx),
-                 {pointer(sum), pointer(dot)},
-                 1,
-                 gradients,
-                 gradients + s.gradients()};
+  float *const packed = pointer(scratch), *const gradients = packed + s.weights();
+  float *const rows = gradients + s.gradients(), *const to_weights = pointer(dw), *const to_bias = pointer(db);
+  const bool past_caches = goes_past_caches(x.size(), pointer(dx));
+  const Backward a{pointer(x), pointer(dy), packed, pointer(dx), gradients, pointer(sum), pointer(dot), past_caches};
   py::gil_scoped_release without_gil;
-  pack(s, from, nullptr, packed);
-  all_planes(s, before, a, s.batch * s.groups * s.x_plane(), a.dx);
+  pack(s, from, packed);
+  parallel(s.batch * s.groups, [&](int64_t begin, int64_t end, int share) {
+    planes_backward(s, before, behind, a, begin, end, rows + share * s.each());
+  });
   parallel(s.groups, [&](int64_t begin, int64_t end, int) {
     for (int64_t group = begin; group < end; ++group)
       for (int64_t n = 0; n < s.batch; ++n) {
@@ -173,19 +185,22 @@ void backward(const Numbers& numbers, const py::array& x, const py::array& dy, c
 void define_depthwise(py::module_& m) {
 #ifdef LAYERFORGE_AVX512
   if (!has_avx512()) return;
+  const py::none none;
   py::class_<Before>(m, "Before", "rectify(((x - mean) * scale) * weight + bias) for each channel of x, or nothing.")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, float>(),
-           py::arg("mean") = py::none(), py::arg("scale") = py::none(), py::arg("weight") = py::none(),
-           py::arg("bias") = py::none(), py::arg("slope") = 1.0f);
+           py::arg("mean") = none, py::arg("scale") = none, py::arg("weight") = none, py::arg("bias") = none,
+           py::arg("slope") = 1.0f);
+  py::class_<Behind>(m, "Behind", "What makes dy the gradient of y: the sums of a normalisation of y; or nothing.")
+      .def(py::init<const Before&, const py::object&, const py::object&, const py::object&, float>(),
+           py::arg("of") = Before(none, none, none, none, 1), py::arg("y") = none, py::arg("sum") = none,
+           py::arg("dot") = none, py::arg("number") = 1.0f);
   m.attr("depthwise_most") = py::make_tuple(wide::kMostTaps, wide::kMostStride);
   m.def("depthwise_scratch", &scratch_size, py::arg("numbers"), "Elements of scratch memory.");
-  m.def(
-      "depthwise_forward", &forward, py::arg("numbers"), py::arg("x"), py::arg("w"), py::arg("bias"), py::arg("y"),
-      py::arg("scratch"), py::arg("before"), py::arg("factor") = py::none(), py::arg("slope") = 1.0f,
-      py::arg("mean") = py::none(), py::arg("square") = py::none(),
-      "y = rectify(factor * (w * before(x)) + bias), and the mean and squares of each channel of an image; no checks.");
+  m.def("depthwise_forward", &forward, py::arg("numbers"), py::arg("x"), py::arg("w"), py::arg("bias"), py::arg("y"),
+        py::arg("scratch"), py::arg("before"), py::arg("mean") = none, py::arg("square") = none,
+        "y = w * before(x) + bias, and the mean and squares of each channel of an image; no checks.");
   m.def("depthwise_backward", &backward, py::arg("numbers"), py::arg("x"), py::arg("dy"), py::arg("w"), py::arg("dx"),
-        py::arg("dw"), py::arg("db"), py::arg("scratch"), py::arg("before"), py::arg("sum") = py::none(),
-        py::arg("dot") = py::none(), "dx =, dw +=, db += the gradients, and what before learns by; no checks.");
+        py::arg("dw"), py::arg("db"), py::arg("scratch"), py::arg("before"), py::arg("sum"), py::arg("dot"),
+        py::arg("behind"), "dx =, dw +=, db += the gradients, and what before learns by; no checks.");
 #endif
 }

@@ -50,7 +50,7 @@ class Depthwise(OneDnn):
         """
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
         rows = (None, None) if moments is None else moments
-        _csrc.depthwise_forward(geometry.numbers, x, w, b, y, scratch, _before(before), None, 1.0, *rows)
+        _csrc.depthwise_forward(geometry.numbers, x, w, b, y, scratch, _before(before), *rows)
 
     def backward(
         self,
@@ -64,15 +64,16 @@ class Depthwise(OneDnn):
         scratch: np.ndarray,
         before: Any = None,
         sums: Any = None,
+        behind: Any = None,
     ) -> None:
         """dx = the gradient of what was convolved, dw += and db += those of the weights and the bias; each may be None.
 
         With ``before``, ``sums`` (2, batch channels) gets the sums over each channel of an image of dz and of dz
-        (x - mean), with dz the gradient before the rectifier.
+        (x - mean), with dz the gradient before the rectifier. ``behind``, a `Behind`, makes the gradient of y of dy.
         """
         self._check(geometry, scratch, x=x, dy=dy, w=w, dx=dx, dw=dw, db=db)
-        rows = (None, None) if sums is None else sums
-        _csrc.depthwise_backward(geometry.numbers, x, dy, w, dx, dw, db, scratch, _before(before), *rows)
+        rows, around = (None, None) if sums is None else sums, _before(before)
+        _csrc.depthwise_backward(geometry.numbers, x, dy, w, dx, dw, db, scratch, around, *rows, _behind(behind))
 
     def backward_data(
         self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
@@ -96,3 +97,7 @@ class Depthwise(OneDnn):
 
 def _before(p: Any) -> Any:
     return _csrc.Before() if p is None else _csrc.Before(p.mean, p.scale, p.weight, p.bias, p.slope)
+
+
+def _behind(b: Any) -> Any:
+    return _csrc.Behind() if b is None else _csrc.Behind(_before(b.of), b.of.values, b.sum, b.dot, b.number)

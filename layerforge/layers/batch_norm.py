@@ -3,7 +3,7 @@
 import logging
 
 from ..errors import DefinitionError
-from ..fusion import Affine, Normalise, Pending, Rectify, leading
+from ..fusion import Affine, Behind, Normalise, Pending, Rectify, leading
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
 from ._kept import kept, kept_shapes
@@ -39,7 +39,6 @@ class BatchNorm(Layer):
     in_place = True
     blocks = "alike"
     absorbs_backward = True
-    measures = True
     own_learning = False
 
     def setup(self, x):
@@ -99,6 +98,10 @@ class BatchNorm(Layer):
             return mean, scale
 
         return Normalise(read)
+
+    @property
+    def measures(self):
+        return not self.running
 
     def restore(self, bottom):
         if "x" in self.state:
@@ -199,7 +202,8 @@ class BatchNorm(Layer):
         # What the scale would have left there.
         between = y.diff if self.joined.steps and y is not x and self.diff_is_seen else None
         arrays = [self.state["mean"], self.state["scale"], *affine, *(self.state.get(name) for name in ("sum", "dot"))]
-        for begin, end in [(0, channels)] if self.joined.summed else self.shares(x):
+        leaves = self.leaves_gradient and self.joined.measured and between is None
+        for begin, end in [(0, channels)] if self.joined.summed or leaves else self.shares(x):
             share = (end - begin, positions, x.block, begin, channels)
             mean, scale, w, b, total, dot = (part(array, begin, end) for array in arrays)
             given = (values, mean, scale, w, b, dy.diff)
@@ -213,9 +217,14 @@ class BatchNorm(Layer):
                 B.sum_columns(sums, total, items, end - begin, False)
                 B.sum_columns(dots, dot, items, end - begin, False)
                 K.learn_scale(scale, total, dot, *(part(array, begin, end) for array in learnt), count=end - begin)
+            if leaves:
+                continue
             sums_of = (None, None) if self.running else (total, dot)
             of = (*sums_of, x.diff, between, slope, items * positions)
             K.batch_norm_backward(*given, *of, *share, count=items * (end - begin) * positions)
+        mean, scale, w, b, total, dot = arrays
+        read = Pending(values, mean, scale, w, b, (channels, positions), slope)
+        x.behind = Behind(read, dy.diff, total, dot, items * positions) if leaves else None
 
 
 def part(array, begin, end):

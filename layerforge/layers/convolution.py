@@ -208,10 +208,12 @@ class Convolution(Layer):
             engine = _filters.engine(self, g, (x.block, y.block))
             dy = y.diff.reshape(g.output_shape)
             if hasattr(engine, "backward"):
-                before, dx = self.before(x), x.diff.reshape(g.input_shape) if x.needs_diff else None
+                before, behind, y.behind = self.before(x), y.behind, None
+                dy = dy if behind is None else behind.dy
+                dx = x.diff.reshape(g.input_shape) if x.needs_diff else None
                 values = (before.values if before else x.data).reshape(g.input_shape)
                 arrays = values, dy, weight.data, dx, weight.diff if weight.needs_diff else None
-                engine.backward(*arrays, db, g, self.scratch, before, before and before.sums)
+                engine.backward(*arrays, db, g, self.scratch, before, before and before.sums, behind)
                 continue
             if weight.needs_diff:
                 engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch)

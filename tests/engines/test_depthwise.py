@@ -7,7 +7,7 @@ from layerforge import _csrc, kernels
 from layerforge.device import cpu
 from layerforge.engines import Depthwise, Geometry, Im2col, OneDnn, convolution, output_shape
 from layerforge.errors import KernelError
-from layerforge.fusion import Pending
+from layerforge.fusion import Behind, Pending
 
 pytestmark = pytest.mark.skipif(not hasattr(_csrc, "depthwise_forward"), reason="its kernels are for AVX-512")
 
@@ -120,6 +120,32 @@ def test_gradients_that_nobody_wants():
     assert dx.any() and dw.any()
     assert (dx == expected[0]).all() and (dw == expected[1]).all()
     assert (alone == expected[0]).all() and (weights == expected[1]).all()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+def test_a_gradient_that_was_left_to_it(threads, slope):
+    g = CASES["strided"]
+    x, w, _, dy, _, _ = problem(g, None)
+    rng = np.random.default_rng(5)
+    y, (mean, scale, weight, bias, total, dot) = (
+        rng.standard_normal(g.output_shape, np.float32),
+        rng.standard_normal((6, g.channels), np.float32),
+    )
+    number = g.batch * y[0, 0].size
+    m, s, v, o, sums, dots = (array[:, None, None] for array in (mean, scale, weight, bias, total, dot))
+    dz = np.where((y - m) * s * v + o > 0, dy, np.float32(slope) * dy)
+    computed = (dz - sums / number - (y - m) * s * s * dots / number) * s * v
+    engine = Depthwise(BLOCK)
+    scratch = cpu.zeros((engine.scratch(g),), np.float32)
+    read = Pending(in_blocks(y), mean, scale, weight, bias, (g.channels, y[0, 0].size), slope)
+    behind = Behind(read, None, total, dot, number)
+    found, expected = (
+        [np.zeros(shape, np.float32) for shape in (g.input_shape, g.weight_shape, g.channels)] for _ in "ab"
+    )
+    engine.backward(in_blocks(x), in_blocks(dy), w, *found, g, scratch, behind=behind)
+    engine.backward(in_blocks(x), in_blocks(computed), w, *expected, g, scratch)
+    for one, other in zip(found, expected, strict=True):
+        close(one, other)
 
 
 def test_large_arrays_past_the_caches():

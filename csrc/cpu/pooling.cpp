@@ -301,25 +301,21 @@ template <class T>
 void max_forward(index_t count, const T* x, T* y, int32_t* mask, VOLUME_NUMBERS) {
   if (lanes_only(kw, sw, pw, W, ow)) {
     const Axis h{D, kd, sd, pd, od}, w{H, kh, sh, ph, oh};
-    const int64_t size = int64_t(D) * H * W, windows = int64_t(od) * oh * ow;
+    const int64_t size = int64_t(D) * H * W, across = int64_t(oh) * ow;
 #ifdef LAYERFORGE_AVX512
     if constexpr (sizeof(T) == sizeof(float))
-      if (W == kLanes && is_wide<T>(h, w))
-        return parallel(count / windows, [&](int64_t begin, int64_t end, int) {
-          std::vector<T> rows(wide::ring(h, w));
-          for (int64_t plane = begin; plane < end; ++plane)
-            wide::max_of_blocks(x + plane * size, y + plane * windows, mask ? mask + plane * windows : nullptr, h, w,
-                                rows.data());
+      if (W % kLanes == 0 && is_wide<T>(h, w)) {
+        const auto max_of_lanes = mask ? wide::max_of_lanes<true> : wide::max_of_lanes<false>;
+        return parallel(count / across, [&](int64_t begin, int64_t end, int) {
+          std::vector<T> rows(wide::ring(h, w, W));
+          for (int64_t row = begin, next; row < end; row = next) {  // image by image
+            const int64_t image = row / od;
+            next = std::min(end, (image + 1) * od);
+            max_of_lanes(x + image * size, y + row * across, mask ? mask + row * across : nullptr,
+                         int(row - image * od), int(next - image * od), h, w, W, rows.data());
+          }
         });
-#endif
-    const int64_t across = int64_t(oh) * ow;
-#ifdef LAYERFORGE_AVX512
-    if constexpr (sizeof(T) == sizeof(float))
-      if (W % kLanes == 0 && is_wide<T>(h, w))
-        return for_planes(count / across, [&](int64_t row) {
-          wide::max_of_lanes(x + row / od * size, y + row * across, mask ? mask + row * across : nullptr, h[row % od],
-                             w, W);
-        });
+      }
 #endif
     return parallel(count ? count / across : 0, [&](int64_t begin, int64_t end, int) {
       for (int64_t row = begin; row < end; ++row) {

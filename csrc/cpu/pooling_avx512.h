@@ -312,62 +312,55 @@ AVX512_INLINE void fetch_row(const float* x, const Axis& h, const Axis& w, int o
     _mm_prefetch(reinterpret_cast<const char*>(next + (c * h.stride * w.stride + i) * kLanes), _MM_HINT_T0);
 }
 
-// In blocks of 16 channels. mask counts positions and lanes together: (row * columns + column) * 16 + lane.
+// Over positions that have `lanes` channels side by side, a multiple of 16: all of an image, or a block of 16. mask
+// counts positions and lanes together: (row * columns + column) * lanes + lane. No window is empty.
+//
 // The best of each row for the windows of that row, kept for the h.kernel rows that windows span, a ring. So a value is
 // met by w.kernel + h.kernel comparisons and not by w.kernel * h.kernel. rows: memory for `ring` elements.
-inline int64_t ring(const Axis& h, const Axis& w) { return int64_t(h.kernel) * w.output * 2 * kLanes; }
+inline int64_t ring(const Axis& h, const Axis& w, int lanes) { return int64_t(h.kernel) * w.output * 2 * lanes; }
 
-AVX512 void best_of_row(const float* x, int row, const Axis& w, float* best) {
-  for (int c = 0; c < w.output; ++c, best += 2 * kLanes) {
-    const Span columns = w[c];
-    const int32_t first = (row * w.size + columns.begin) * kLanes;
-    __m512i position = _mm512_add_epi32(counting(), _mm512_set1_epi32(first));
-    Best state{_mm512_loadu_ps(x + first), position};
-    for (int column = columns.begin + 1; column < columns.end; ++column) {
-      position = _mm512_add_epi32(position, _mm512_set1_epi32(kLanes));
-      compare(_mm512_loadu_ps(x + (row * w.size + column) * kLanes), position, state);
-    }
-    _mm512_storeu_ps(best, state.most);
-    _mm512_storeu_ps(best + kLanes, _mm512_castsi512_ps(state.at));
-  }
-}
-
-AVX512 void max_of_blocks(const float* x, float* y, int32_t* mask, const Axis& h, const Axis& w, float* rows) {
-  const int64_t length = int64_t(w.output) * 2 * kLanes;
-  int seen = 0;
-  for (int o = 0; o < h.output; ++o) {
-    const Span span = h[o];
-    for (seen = std::max(seen, span.begin); seen < span.end; ++seen)
-      best_of_row(x, seen, w, rows + seen % h.kernel * length);
-    const float* next = rows + span.begin % h.kernel * length;
-    for (int c = 0; c < w.output; ++c, y += kLanes, mask += mask ? kLanes : 0) {
-      fetch_row(x, h, w, o, c);
-      const float* from = next + c * 2 * kLanes;
-      Best best{_mm512_loadu_ps(from), _mm512_loadu_si512(from + kLanes)};
-      for (int row = span.begin + 1; row < span.end; ++row) {
-        from = rows + row % h.kernel * length + c * 2 * kLanes;
-        compare(_mm512_loadu_ps(from), _mm512_loadu_si512(from + kLanes), best);
-      }
-      _mm512_storeu_ps(y, best.most);
-      if (mask) _mm512_storeu_epi32(mask, best.at);
-    }
-  }
-}
-
-// The windows of one row, over positions that have `lanes` channels side by side, a multiple of 16. None is empty.
-AVX512 void max_of_lanes(const float* x, float* y, int32_t* mask, Span rows, const Axis& w, int lanes) {
+template <bool indexed>
+AVX512 void best_of_row(const float* x, int row, const Axis& w, int lanes, float* best) {
   for (int c = 0; c < w.output; ++c) {
     const Span columns = w[c];
-    for (int l = 0; l < lanes; l += kLanes, y += kLanes, mask += mask ? kLanes : 0) {
-      const int32_t first = (rows.begin * w.size + columns.begin) * lanes + l;
-      Best best{_mm512_loadu_ps(x + first), _mm512_set1_epi32(first)};
-      for (int row = rows.begin; row < rows.end; ++row)
-        for (int column = columns.begin; column < columns.end; ++column) {
-          const int32_t at = (row * w.size + column) * lanes + l;
-          compare(_mm512_loadu_ps(x + at), _mm512_set1_epi32(at), best);
-        }
+    // A share of the next row: taps that lie `lanes` apart hide from the processor that it is read from end to end.
+    const float* next = x + (int64_t(row + 1) * w.size + c * w.stride) * lanes;
+    for (int l = 0; l < lanes; l += kLanes, best += indexed ? 2 * kLanes : kLanes) {
+      for (int i = 0; i < w.stride; ++i, next += kLanes) _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T0);
+      const int32_t first = (row * w.size + columns.begin) * lanes + l;
+      __m512i position = _mm512_add_epi32(counting(), _mm512_set1_epi32(first));
+      Best state{_mm512_loadu_ps(x + first), position};
+      for (int column = columns.begin + 1; column < columns.end; ++column) {
+        if (indexed) position = _mm512_add_epi32(position, _mm512_set1_epi32(lanes));
+        compare(_mm512_loadu_ps(x + (row * w.size + column) * lanes + l), position, state);
+      }
+      _mm512_storeu_ps(best, state.most);
+      if (indexed) _mm512_storeu_epi32(best + kLanes, state.at);
+    }
+  }
+}
+
+// The rows [begin, end) of windows of an image x; y and mask are those of row `begin`.
+template <bool indexed>
+AVX512 void max_of_lanes(const float* x, float* y, int32_t* mask, int begin, int end, const Axis& h, const Axis& w,
+                         int lanes, float* rows) {
+  constexpr int each = indexed ? 2 * kLanes : kLanes;
+  const int64_t length = int64_t(w.output) * (lanes / kLanes) * each;
+  int seen = 0;
+  for (int o = begin; o < end; ++o) {
+    const Span span = h[o];
+    for (seen = std::max(seen, span.begin); seen < span.end; ++seen)
+      best_of_row<indexed>(x, seen, w, lanes, rows + seen % h.kernel * length);
+    const float *const first = rows + span.begin % h.kernel * length, *const last = rows + (h.kernel - 1) * length;
+    for (int64_t i = 0; i < length; i += each, y += kLanes, mask += indexed ? kLanes : 0) {
+      const float* from = first + i;
+      Best best{_mm512_loadu_ps(from), indexed ? _mm512_loadu_si512(from + kLanes) : _mm512_setzero_si512()};
+      for (int row = span.begin + 1; row < span.end; ++row) {
+        from = from < last ? from + length : rows + i;
+        compare(_mm512_loadu_ps(from), indexed ? _mm512_loadu_si512(from + kLanes) : best.at, best);
+      }
       _mm512_storeu_ps(y, best.most);
-      if (mask) _mm512_storeu_epi32(mask, _mm512_add_epi32(best.at, counting()));
+      if (indexed) _mm512_storeu_epi32(mask, best.at);
     }
   }
 }

@@ -9,9 +9,9 @@ from layerforge.kernels import Kernels
 K = Kernels("pooling.h")
 
 
-@pytest.fixture(params=[(1, True), (3, True), (1, False)], autouse=True)
+@pytest.fixture(params=[(1, True), (5, True), (1, False)], autouse=True)
 def threads(request):
-    """With one thread and with several; without what is written for AVX-512."""
+    """With one thread and with several, which begin amid planes; without what is written for AVX-512."""
     before = kernels.get_threads()
     kernels.set_threads(request.param[0])
     _csrc.allow_avx512(request.param[1])
@@ -60,6 +60,7 @@ CASES = {
     "blocks, the whole plane": ((4, 5, 16), (4, 5, 1), (1, 1, 1), (0, 0, 0)),
     "all channels of a position": ((7, 9, 48), (3, 3, 1), (2, 2, 1), (1, 0, 0)),
     "all of 24 channels": ((6, 5, 24), (2, 3, 1), (2, 1, 1), (0, 1, 0)),
+    "all channels, gaps between windows": ((9, 8, 32), (2, 1, 1), (4, 3, 1), (1, 0, 0)),
     "all channels, the whole plane": ((4, 5, 80), (4, 5, 1), (1, 1, 1), (0, 0, 0)),
     "all channels, a window outside": ((2, 2, 32), (3, 3, 1), (4, 4, 1), (2, 2, 0)),
     "a volume": ((5, 6, 7), (3, 2, 3), (2, 2, 1), (1, 0, 1)),
@@ -111,7 +112,17 @@ def test_max_forward(kernel, dtype, ties, name):
 
 @both("max_forward")
 @pytest.mark.parametrize(
-    "name", ["AlexNet's", "GoogLeNet's", "small and padded", "padded, stride 3", "a large kernel", "a volume"]
+    "name",
+    [
+        "AlexNet's",
+        "GoogLeNet's",
+        "small and padded",
+        "padded, stride 3",
+        "a large kernel",
+        "a volume",
+        "blocks of 16 channels",
+        "all channels of a position",
+    ],
 )
 def test_max_of_what_is_not_finite(kernel, name):
     """A NaN wins, the first one of several; where all is -inf, that is the maximum, and the mask is inside."""
@@ -131,6 +142,9 @@ def test_max_of_what_is_not_finite(kernel, name):
         )
         np.testing.assert_array_equal(mask.reshape(*PLANES, -1)[..., at], index[cut].ravel()[found])
         np.testing.assert_array_equal(y.reshape(*PLANES, -1)[..., at], part.max(-1))
+    alone = np.empty_like(y)
+    kernel(x, alone, None, *arguments)
+    np.testing.assert_array_equal(alone, y)
 
 
 @both("max_backward")

@@ -19,7 +19,7 @@
 #include "cpu.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
+#include "transpose_avx512.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
 #define TARGET_512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma")))
@@ -44,31 +44,7 @@ TARGET inline V zero() { return _mm512_setzero_ps(); }
 TARGET inline __m256 load_half(const float* p) { return _mm256_loadu_ps(p); }
 TARGET inline void store_half(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
 TARGET inline __m256 add_half(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
-TARGET inline void transpose_block(V* r) {
-  V t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
-    r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
-    r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-  }
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
-    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 4; ++i) {
-    r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
-    r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
-    r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
-    r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
-  }
-}
+TARGET inline void transpose_block(V* r) { transpose_square(r); }
 #define LANES 16
 #define PANEL 4
 #include "panels_simd.h"

@@ -29,11 +29,11 @@ class Products:
     def supports(self, dtype: Any) -> bool:
         return True
 
-    def scratch(self, batch: int, outputs: int) -> int:
-        """Elements of scratch for `backward_weights`."""
+    def scratch(self, batch: int, values: int, outputs: int) -> int:
+        """Elements of scratch for `forward` and `backward_weights`: of x (batch, values) and y (batch, outputs)."""
         return 0
 
-    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool) -> None:
+    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any) -> None:
         """y = x W^T + b; ``b`` may be None."""
         self._gemm(x, w, y, False, not transposed)  # (M, K) @ (K, N)
         if b is not None:
@@ -64,24 +64,23 @@ class OneDnnProducts(Products):
     def supports(self, dtype: Any) -> bool:
         return dtype == np.float32 and onednn.available()
 
-    def scratch(self, batch: int, outputs: int) -> int:
-        return min(batch, TOGETHER) * (outputs + PANEL) if self.own else 0
+    def scratch(self, batch: int, values: int, outputs: int) -> int:
+        return max(_of_forward(batch, values), _of_backward(batch, outputs)) if self.own else 0
 
-    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool) -> None:
-        if not self.own or transposed or len(x) < FEW or not x.size:
-            super().forward(x, w, b, y, transposed)
+    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any) -> None:
+        if not self.own or transposed or not x.size:
+            super().forward(x, w, b, y, transposed, scratch)
             return
         cpu.check_gemm(x, w, y, False, True)
-        _csrc.product_forward(x, w, b, y)
+        _require("forward", scratch, _of_forward(*x.shape))
+        _csrc.product_forward(x, w, b, y, scratch)
 
     def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any) -> None:
         if not self.own or transposed or not x.size:
             super().backward_weights(x, dy, dw, transposed, scratch)
             return
         cpu.check_gemm(dy, x, dw, True, False)
-        least = self.scratch(len(x), dy.shape[1])
-        if scratch.size < least:
-            raise KernelError(f"backward_weights: scratch must have {least} elements, not {scratch.size}")
+        _require("backward_weights", scratch, _of_backward(*dy.shape))
         _csrc.product_backward_weights(x, dy, dw, scratch)
 
     def _gemm(self, a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, beta: float = 0.0) -> None:
@@ -94,7 +93,16 @@ class OneDnnProducts(Products):
             out[...] = 0
 
 
-#: Our own forward product is for more rows than a vector has: fewer are a matter of reading the weights.
-FEW = 8
-#: Rows of dy that are taken at a time for the gradient of the weights, and values that stand side by side.
-TOGETHER, PANEL = 128, 6
+def _of_forward(batch: int, values: int) -> int:
+    """Elements of scratch: more than 4 rows of x are transposed, up to 48 at a time, in vectors of 16 of them."""
+    return min(batch + -batch % 16, 48) * values if batch > 4 else 0
+
+
+def _of_backward(batch: int, outputs: int) -> int:
+    """Elements of scratch: up to 128 rows of dy at a time, of which 6 values stand side by side."""
+    return min(batch, 128) * (outputs + 6)
+
+
+def _require(method: str, scratch: Any, least: int) -> None:
+    if scratch.size < least:
+        raise KernelError(f"{method}: scratch must have {least} elements, not {scratch.size}")

@@ -54,14 +54,14 @@ class InnerProduct(Layer):
         return engines.products(self.device.name, name, self.dtype)
 
     def scratch_size(self, x):
-        return self.engine.scratch(count(x) // self.values if self.values else 0, self.options.num_output)
+        return self.engine.scratch(count(x) // self.values if self.values else 0, self.values, self.options.num_output)
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
         w, b = self.params["weight"], self.params.get("bias")
         out = y.data.reshape(-1, self.options.num_output)
         rows = x.data.reshape(len(out), self.values)
-        self.engine.forward(rows, w.data, b.data if b else None, out, self.options.transpose)
+        self.engine.forward(rows, w.data, b.data if b else None, out, self.options.transpose, self.scratch)
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top

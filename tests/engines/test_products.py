@@ -47,9 +47,10 @@ def results(engine, size, transposed, bias=True, dtype=np.float32):
     shapes = (M, K), (K, N) if transposed else (N, K), (N,), (M, N)
     x, w, b, dy = (random.standard_normal(shape).astype(dtype) for shape in shapes)
     y, dx, dw = np.full(dy.shape, np.nan, dtype), np.full(x.shape, np.nan, dtype), np.full(w.shape, 3, dtype)
-    engine.forward(x, w, b if bias else None, y, transposed)
+    scratch = np.full(engine.scratch(M, K, N), np.nan, dtype)
+    engine.forward(x, w, b if bias else None, y, transposed, scratch)
     engine.backward_data(dy, w, dx, transposed)
-    engine.backward_weights(x, dy, dw, transposed, np.full(engine.scratch(M, N), np.nan, dtype))
+    engine.backward_weights(x, dy, dw, transposed, scratch)
     return (x, w, b, dy), (y, dx, dw)
 
 
@@ -104,7 +105,7 @@ def test_a_layer_has_the_engine_that_it_asks_for(tmp_path):
 def test_wrong_arrays():
     x, w, y = np.ones((9, 3), np.float32), np.ones((4, 3), np.float32), np.ones((9, 4))
     with pytest.raises(KernelError) as caught:
-        engine("own").forward(x, w, None, y, False)
+        engine("own").forward(x, w, None, y, False, np.empty(200, np.float32))
     assert str(caught.value) == (
         "gemm: argument a: expected float64 as out has, received float32 array of shape (9, 3)"
     )
@@ -112,7 +113,29 @@ def test_wrong_arrays():
 
 @pytest.mark.skipif(not OneDnnProducts().own, reason="our own kernels are for AVX-512")
 def test_too_little_scratch():
-    x, dy, dw = np.ones((9, 3), np.float32), np.ones((9, 4), np.float32), np.ones((4, 3), np.float32)
+    x, w, y = np.ones((9, 3), np.float32), np.ones((4, 3), np.float32), np.ones((9, 4), np.float32)
     with pytest.raises(KernelError) as caught:
-        OneDnnProducts().backward_weights(x, dy, dw, False, np.empty(3, np.float32))
+        OneDnnProducts().forward(x, w, None, y, False, np.empty(3, np.float32))
+    assert str(caught.value) == "forward: scratch must have 48 elements, not 3"
+    with pytest.raises(KernelError) as caught:
+        OneDnnProducts().backward_weights(x, y, w, False, np.empty(3, np.float32))
     assert str(caught.value) == "backward_weights: scratch must have 90 elements, not 3"
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5, 16, 17, 33, 48, 49, 80, 100])
+def test_every_way_of_taking_a_batch(threads, batch):
+    (x, w, b, _), (y, _, _) = results(engine("own"), (batch, 1100, 21), False)
+    x, w, b = (array.astype(np.float64) for array in (x, w, b))
+    np.testing.assert_allclose(y, x @ w.T + b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(not OneDnnProducts().own, reason="our own kernels are for AVX-512")
+@pytest.mark.parametrize("batch", [3, 40, 70])
+def test_bits_do_not_depend_on_threads(batch):
+    before, seen = kernels.get_threads(), set()
+    for count in (1, 2, 3):
+        kernels.set_threads(count)
+        _, (y, _, dw) = results(engine("own"), (batch, 1300, 700), False)
+        seen.add(y.tobytes() + dw.tobytes())
+    kernels.set_threads(before)
+    assert len(seen) == 1

@@ -81,6 +81,9 @@ class Array(NDArrayOperatorsMixin):
     def reshape(self, *shape: Any) -> Array:
         return self._part(self._memory.reshape(*shape), "reshape of an array that is not contiguous")
 
+    def view(self, dtype: Any) -> Array:
+        return Array(self._memory.view(dtype))
+
     def copy(self) -> Array:
         return _new(self._memory.copy(), "copy")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import DefinitionError
 from ..kernels import Kernels
-from ..layer import TRAIN, Layer
+from ..layer import TRAIN, Layer, count
 from . import _windows
 
 K = Kernels("pooling.h")
@@ -54,6 +54,7 @@ class Pooling(Layer):
         self.method = type(options).PoolMethod.Name(options.pool)
         if self.method == "STOCHASTIC" and self.phase != TRAIN:
             self.needs_top = "values"
+        self.keeps_places = len(self.param.top) > 1 or (self.phase == TRAIN and self.method != "AVE")
         if len(self.param.top) > 1 and self.method != "MAX":
             raise self.mistake(f"pool: {self.method} has no second top: only MAX tells where its value was", "pool")
 
@@ -100,13 +101,16 @@ class Pooling(Layer):
         return tuple(n for (_, *two), last in zip(axes, (x.block, 1, 1, 0, x.block), strict=True) for n in (*two, last))
 
     def state_shapes(self, x):
-        return {} if self.method == "AVE" else {"mask": (self.top_shapes(x)[0], np.int32)}
+        return {"mask": (self.top_shapes(x)[0], np.int32)} if self.keeps_places else {}
+
+    def scratch_size(self, x):
+        return 0 if self.keeps_places or self.method != "MAX" else 2 * count(self.top_shapes(x)[0], 1)
 
     def forward(self, bottom, top):
         (x,), (y, *where) = bottom, top
         numbers = self.numbers(x)
         if self.method == "MAX":
-            K.max_forward(x.data, y.data, self.state["mask"], *numbers)
+            K.max_forward(x.data, y.data, self.state.get("mask"), *numbers)
         elif self.method == "AVE":
             K.average_forward(x.data, y.data, self.counts_padding, *numbers)
         elif self.phase == TRAIN:
@@ -121,10 +125,20 @@ class Pooling(Layer):
         numbers = self.numbers(x)
         if self.method == "AVE":
             K.average_backward(y.diff, x.diff, self.counts_padding, *numbers)
-        elif self.method == "MAX" or self.phase == TRAIN:
+        elif self.keeps_places:
             K.max_backward(y.diff, self.state["mask"], x.diff, *numbers)
+        elif self.method == "MAX":
+            self.find_again(x, y, numbers)
         else:
             K.stochastic_mean_backward(x.data, y.data, y.diff, x.diff, *numbers)
+
+    def find_again(self, x, y, numbers):
+        """Backward of a net for use, whose forward passes note no places: finds them image by image."""
+        values, places = self.scratch.reshape(2, -1)
+        mask = places.view(np.int32)[: len(values)]
+        for image, dy, dx in zip(x.data, y.diff, x.diff, strict=True):
+            K.max_forward(image, values, mask, *numbers)
+            K.max_backward(dy, mask, dx, *numbers)
 
 
 @functools.lru_cache(maxsize=1024)

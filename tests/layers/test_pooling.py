@@ -73,8 +73,10 @@ TABLE = [
 
 @pytest.mark.parametrize("options, numbers", TABLE)
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
-def test_pooling(method, options, numbers):
-    check_layer(f'type: "Pooling" pooling_param {{ pool: {method} {options} }}', [IMAGE], pooling(method, *numbers))
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+def test_pooling(phase, method, options, numbers):
+    definition = f'type: "Pooling" pooling_param {{ pool: {method} {options} }}'
+    check_layer(definition, [IMAGE], pooling(method, *numbers), phase=phase)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,8 @@ def test_one_and_three_spatial_axes(method, options, shape, numbers):
 @pytest.mark.parametrize("options, numbers", [TABLE[0], TABLE[2], TABLE[12], TABLE[14], TABLE[16]])
 def test_the_second_top_tells_where(options, numbers):
     definition = f'type: "Pooling" top: "y" top: "mask" pooling_param {{ {options} }}'
-    check_layer(definition, [IMAGE], pooling("MASK", *numbers), through=[0])
+    for phase in (TRAIN, TEST):
+        check_layer(definition, [IMAGE], pooling("MASK", *numbers), through=[0], phase=phase)
 
 
 def test_the_first_of_several_is_the_largest():
@@ -145,6 +148,20 @@ def test_stochastic_pooling_draws_in_proportion(dtype):
     np.testing.assert_array_equal(again, y)
     bench.layer.step = 1
     assert (bench.forward([x], {})[0] != y).any()
+
+
+@pytest.mark.parametrize(
+    "phase, options, kept",
+    [
+        (TRAIN, "", ["mask"]),
+        (TEST, "", []),
+        (TRAIN, "pool: STOCHASTIC", ["mask"]),
+        (TEST, "pool: STOCHASTIC", []),
+    ],
+)
+def test_only_what_learns_keeps_places(phase, options, kept):
+    layer = Bench(f'type: "Pooling" pooling_param {{ kernel_size: 2 {options} }}', [IMAGE], phase=phase).layer
+    assert [*layer.state_shapes(IMAGE)] == kept
 
 
 def test_stochastic_pooling_of_zeros():

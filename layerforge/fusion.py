@@ -86,7 +86,7 @@ class Joined:
     holds the diff of top 0, if not top 0. ``fed``: the values of bottom 0 lie in state "x", not in bottom 0. ``waits``:
     top 0 is not written, because its reader computes its values by `Layer.pending`.
     ``pending``: for which bottoms this layer does so, and of whom. ``measured``: when forward runs, state "rows" holds
-    the `View.moments` of bottom 0; ``summed``: when backward runs, the `Pending.sums`.
+    the `View.moments` of bottom 0; ``summed``: when backward runs, the `Pending.sums`. ``learns``: backward follows.
     """
 
     steps: tuple[Step, ...] = ()
@@ -97,6 +97,7 @@ class Joined:
     pending: Mapping[int, Layer] = field(default_factory=dict)
     measured: bool = False
     summed: bool = False
+    learns: bool = False
 
     @property
     def slope(self) -> float:
@@ -208,8 +209,10 @@ class Group:
     @property
     def blocked(self) -> set[str]:
         """The blobs that have to lie in blocks of channels for it: those of who computes or counts beside its own."""
-        reader = None if self.reader is None or not self.learns else self.reader.first
-        nodes = [node for node in (self.maker, reader) if node is not None and node.layer.blocks == "each"]
+        reader = None if self.reader is None else self.reader.first
+        nodes = [node for node in (self.first, self.maker, reader) if node is not None and node.layer.blocks == "each"]
+        if not self.learns:
+            return set()
         return {view.name for node in nodes for view in (*node.bottom, *node.top)}
 
     @property
@@ -247,7 +250,7 @@ class Group:
         fed, waits = self.feeder is not None, self.reader is not None
         measured = self.maker is not None
         summed = self.reader is not None and self.reader.first.layer.leaves_sums()
-        layer.joined = Joined(self.steps, copies, source, fed, waits, pending, measured, summed)
+        layer.joined = Joined(self.steps, copies, source, fed, waits, pending, measured, summed, self.learns)
 
     def part(self) -> None:
         """Lets each layer compute what is its own."""

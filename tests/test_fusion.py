@@ -343,6 +343,30 @@ def test_convolutions_write_where_another_layer_would():
     np.testing.assert_allclose(net.blobs["out"].data, apart.blobs["out"].data, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(engines.block("cpu", np.float32) == 1, reason="only oneDNN rectifies what it convolves")
+@pytest.mark.parametrize("slope, fused", [("", True), ("relu_param { negative_slope: 0.1 }", False)])
+def test_rectifiers_behind_convolutions_that_learn(slope, fused):
+    text = (
+        START
+        + f"""
+layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{
+  num_output: 32 kernel_size: 3 weight_filler {{ type: "msra" }} bias_filler {{ type: "gaussian" }} }} }}
+layer {{ name: "relu" type: "ReLU" bottom: "conv" top: "conv" {slope} }}
+layer {{ name: "loss" type: "Reduction" bottom: "conv" top: "loss" loss_weight: 1
+  reduction_param {{ operation: SUMSQ }} }}
+force_backward: true"""
+    )
+    apart, net = make(text, fuse=False), make(text)
+    assert net.fused == ({"relu": "conv"} if fused else {})
+    for each in (apart, net):
+        each.run_forward()
+        each.run_backward()
+    assert_same(everything(net), everything(apart))
+    net = make(text)
+    net.blobs["data"].data[0, 0, 5, 5] = np.nan
+    assert np.isnan(net.run_forward())  # nobody trains on without seeing it
+
+
 def test_what_another_layer_reads_is_written():
     read_twice = (
         'layer { name: "pool" type: "Pooling" bottom: "conv1" top: "p" pooling_param { global_pooling: true } }'

@@ -52,7 +52,7 @@ dnnl_format_tag_t plain(size_t axes) {
   return tags[axes - 1];
 }
 
-Attributes attributes(bool add, const_dnnl_memory_desc_t affine, const_dnnl_memory_desc_t term, bool relu) {
+Attributes attributes(bool add, const_dnnl_memory_desc_t affine, const_dnnl_memory_desc_t term, Relu relu) {
   dnnl_primitive_attr_t made;
   check(table.dnnl_primitive_attr_create(&made), "dnnl_primitive_attr_create");
   Attributes attributes(made);
@@ -66,7 +66,10 @@ Attributes attributes(bool add, const_dnnl_memory_desc_t affine, const_dnnl_memo
     for (dnnl_alg_kind_t kind : {dnnl_binary_mul, dnnl_binary_add})
       check(table.dnnl_post_ops_append_binary(list, kind, affine), "dnnl_post_ops_append_binary");
   if (term) check(table.dnnl_post_ops_append_binary(list, dnnl_binary_add, term), "dnnl_post_ops_append_binary");
-  if (relu) check(table.dnnl_post_ops_append_eltwise(list, dnnl_eltwise_relu, 0, 0), "dnnl_post_ops_append_eltwise");
+  // With so steep a slope, x min(1, max(0, slope x)) is max(0, x), but for NaN, which stays, and minus infinity, NaN.
+  const dnnl_alg_kind_t kind = relu == KEEPS_NAN ? dnnl_eltwise_hardswish : dnnl_eltwise_relu;
+  const float slope = relu == KEEPS_NAN ? 1e30f : 0;
+  if (relu) check(table.dnnl_post_ops_append_eltwise(list, kind, slope, 0), "dnnl_post_ops_append_eltwise");
   check(table.dnnl_primitive_attr_set_post_ops(made, list), "dnnl_primitive_attr_set_post_ops");
   return attributes;
 }

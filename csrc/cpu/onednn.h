@@ -91,9 +91,10 @@ dnnl_format_tag_t plain(size_t axes);
 
 // Scratchpads are ours; `add`: results are added to what is there (reorders only); `affine`, where given, is the layout
 // of two arrays: results are multiplied with the first, and the second is added; `term`, where given, is the layout of
-// an array that is added then; `relu`: at last they pass through max(y, 0).
+// an array that is added then; `relu`: at last they pass through max(y, 0), which makes 0 of NaN unless it KEEPS_NAN.
+enum Relu { NONE, RELU, KEEPS_NAN };
 Attributes attributes(bool add = false, const_dnnl_memory_desc_t affine = nullptr,
-                      const_dnnl_memory_desc_t term = nullptr, bool relu = false);
+                      const_dnnl_memory_desc_t term = nullptr, Relu relu = NONE);
 
 // A primitive: an operation on arrays in given layouts. Its code is made when it first runs.
 class Operation {

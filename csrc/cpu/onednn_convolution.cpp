@@ -63,7 +63,7 @@ class Convolution {
   // by side, but for the gradient of the weights, and where a term is added. second: by the second implementation that
   // oneDNN has, if any, the gradient of the weights, or forward with a term in y.
   Convolution(const py::array_t<int64_t, py::array::c_style>& numbers, int x_block, int y_block, bool bias, int threads,
-              bool affine, bool relu, int adds, bool turned, bool second)
+              bool affine, int relu, int adds, bool turned, bool second)
       : threads(threads), bias(bias), affine(affine) {
     const Geometry g(numbers.data());
     outputs = g.num_output;
@@ -94,7 +94,7 @@ class Convolution {
     check(library().dnnl_convolution_forward_primitive_desc_create(
               &desc, library().engine, dnnl_forward_training, direct, x_last, w_in.get(), b_in, y_last, g.stride.data(),
               gaps.data(), g.pad.data(), g.pad.data(),
-              attributes(adds == 2, affine ? each.get() : nullptr, adds == 1 ? y.get() : nullptr, relu).get()),
+              attributes(adds == 2, affine ? each.get() : nullptr, adds == 1 ? y.get() : nullptr, Relu(relu)).get()),
           "dnnl_convolution_forward_primitive_desc_create");
     if (second && adds == 2) library().dnnl_primitive_desc_next_impl(desc);
     Task& forward = *(tasks[FORWARD] = std::make_unique<Task>(desc));
@@ -234,10 +234,9 @@ void define_onednn(py::module_& m) {
   onednn::define_gemm(m);
   m.def("onednn_block", &onednn::preferred_block, "The channels that oneDNN likes to have side by side.");
   py::class_<onednn::Convolution>(m, "OnednnConvolution", "One convolution, for a number of threads; no checks.")
-      .def(
-          py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, bool, int, bool, bool>(),
-          py::arg("numbers"), py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("threads"),
-          py::arg("affine"), py::arg("relu"), py::arg("adds"), py::arg("turned"), py::arg("second"))
+      .def(py::init<const py::array_t<int64_t, py::array::c_style>&, int, int, bool, int, bool, int, int, bool, bool>(),
+           py::arg("numbers"), py::arg("x_block"), py::arg("y_block"), py::arg("bias"), py::arg("threads"),
+           py::arg("affine"), py::arg("relu"), py::arg("adds"), py::arg("turned"), py::arg("second"))
       .def_property_readonly("scratch", &onednn::Convolution::scratch)
       .def_property_readonly("implementations", &onednn::Convolution::implementations)
       .def_property_readonly("kept", &onednn::Convolution::kept)

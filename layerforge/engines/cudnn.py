@@ -22,7 +22,6 @@ class CuDnn:
     """Convolution by cuDNN, in float32 and plain order (N, C, H, W)."""
 
     name = "CUDNN"
-    rectifies = True  # `forward` takes ``rectify``, with a bias
 
     def __init__(self, columns: Columns):
         self.columns = columns
@@ -36,6 +35,10 @@ class CuDnn:
     def scratch(self, g: Geometry) -> int:
         """Elements of scratch: the gradient of the weights before it is added, the sums of planes; those of columns."""
         return max(self.columns.scratch(g), math.prod(g.weight_shape), g.batch * g.num_output)
+
+    def rectifies(self, g: Geometry, bias: bool) -> bool:
+        """Whether `forward` takes ``rectify``: with a bias."""
+        return bias
 
     def forward(self, x: Any, w: Any, b: Any, y: Any, g: Geometry, scratch: Any, *, rectify: bool = False) -> None:
         """y = w * x + b; ``b`` may be None. With ``rectify``, max(0, that)."""

@@ -30,6 +30,9 @@ class Depthwise(OneDnn):
         fits = g.kernel[0] * g.kernel[1] <= taps and max(g.stride) <= stride
         return fits and g.channels == g.group == g.num_output and super().supports(g, dtype)
 
+    def rectifies(self, geometry: Geometry, bias: bool) -> bool:
+        return False
+
     def scratch(self, geometry: Geometry) -> int:
         return max(super().scratch(geometry), _csrc.depthwise_scratch(geometry.numbers))
 

@@ -34,6 +34,7 @@ LARGE_PLANE = 2000  # positions
 LANES = 16  # at most so many channels in one vector
 FORWARD, DATA, WEIGHTS = range(3)
 NO_TERM, TERM, TERM_IN_PLACE = range(3)  # what forward adds, as the C++ side counts
+RELU, KEEPS_NAN = 1, 2  # and how it rectifies
 
 
 def find() -> Path | None:
@@ -110,8 +111,10 @@ class OneDnn:
         geometry: Geometry,
         scratch: np.ndarray,
         kept: np.ndarray | None = None,
+        *,
+        rectify: bool = False,
     ) -> Callable[[], None]:
-        """y = w * x + b; ``b`` may be None.
+        """y = w * x + b; ``b`` may be None. With ``rectify``, max(0, that), where NaN stays NaN.
 
         Returns what computes it again in the same arrays, as long as w is the same.
 
@@ -120,6 +123,8 @@ class OneDnn:
         """
         self._check(geometry, scratch, x=x, w=w, b=b, y=y)
         made = self._made(geometry, b is not None)
+        if rectify:
+            made = _made(geometry, self.block, b is not None, _csrc.get_threads(), False, KEEPS_NAN)
         room = kept if self._room(made, kept) else None
         made.run(FORWARD, x, w, b, y, scratch, kept=room)
         return functools.partial(made.run, FORWARD, x, w, b, y, scratch, kept=room, same=True)
@@ -127,6 +132,10 @@ class OneDnn:
     def kept(self, geometry: Geometry) -> int:
         """How many elements weights take that stay in oneDNN's order from one forward pass to the next."""
         return int(self._made(geometry, True).kept)
+
+    def rectifies(self, geometry: Geometry, bias: bool) -> bool:
+        """Whether `forward` takes ``rectify`` for that geometry."""
+        return _rectifies(geometry, self.block, bias, _csrc.get_threads())
 
     def follows(self, geometry: Geometry) -> bool:
         """Whether `forward_and_on` computes that geometry."""
@@ -164,7 +173,7 @@ class OneDnn:
         adds = NO_TERM if term is None else TERM_IN_PLACE if term is y else TERM
         if adds == TERM:
             self._check(geometry, scratch, y=term)
-        on = (rectify, adds)
+        on = (RELU if rectify else 0, adds)
         folded = _made(geometry, self.block, True, _csrc.get_threads(), False, *on)
         if self._room(folded, kept):
             arrays = (x, w, shift, y, scratch, factor)
@@ -273,7 +282,7 @@ def _made(
     bias: bool,
     threads: int,
     affine: bool = False,
-    relu: bool = False,
+    relu: int = 0,
     adds: int = 0,
 ) -> Any:
     how = (gains_by_turning(geometry, block), gains_by_second(geometry, block, adds))
@@ -286,12 +295,18 @@ def _goes_on(geometry: Geometry, block: tuple[int, int], threads: int, adds: int
     scratch = _made(geometry, block, True, threads).scratch
     ways = (False,) if adds == TERM_IN_PLACE else (True, False)
     try:
-        made = [_made(geometry, block, not affine, threads, affine, True, adds) for affine in ways]
+        made = [_made(geometry, block, not affine, threads, affine, RELU, adds) for affine in ways]
     except RuntimeError:
         return False
     if adds == TERM_IN_PLACE and not made[0].kept:
         return False
     return all(one.scratch <= scratch and _are_compiled(one.implementations) for one in made)
+
+
+@functools.lru_cache(maxsize=4096)
+def _rectifies(geometry: Geometry, block: tuple[int, int], bias: bool, threads: int) -> bool:
+    alone, made = (_made(geometry, block, bias, threads, False, relu) for relu in (0, KEEPS_NAN))
+    return made.scratch <= alone.scratch and made.implementations == alone.implementations[:1]
 
 
 def _are_compiled(implementations: Sequence[str]) -> bool:

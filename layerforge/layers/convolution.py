@@ -74,10 +74,11 @@ class Convolution(Layer):
         return engines.gain_by_whole(self.device.name, self.geometry(self.bottom_shapes[0]), self.dtype)
 
     def absorbs(self, steps, learns):
-        """Where no backward pass follows: what is done to each channel, then a rectifier. On a GPU: a rectifier."""
-        if not self.device.is_host:
+        """Where no backward pass follows: what is done to each channel, then a rectifier. Elsewhere, and on a GPU: a
+        rectifier."""
+        if learns or not self.device.is_host:
             return leading(steps, Rectify) if self.rectifies(steps) else 0
-        if learns or self.axis(self.options.axis, len(self.bottom_shapes[0])) != 1:
+        if self.axis(self.options.axis, len(self.bottom_shapes[0])) != 1:
             return 0
         number = 0
         while leading(steps[number:], Normalise, Affine):
@@ -86,12 +87,18 @@ class Convolution(Layer):
 
     def rectifies(self, steps):
         """Whether the engine computes a rectifier too."""
-        fits = len(self.bottom_shapes) == 1 and "bias" in self.params and steps[0] == Rectify(0)
-        return fits and getattr(self.engine, "rectifies", False)
+        if len(self.bottom_shapes) > 1 or steps[0] != Rectify(0) or not hasattr(self.engine, "rectifies"):
+            return False
+        return self.engine.rectifies(self.geometry(self.bottom_shapes[0]), "bias" in self.params)
+
+    @property
+    def goes_on(self):
+        """Whether it computes what follows of each channel, and not only a rectifier."""
+        return bool(self.joined.steps) and self.device.is_host and not self.joined.learns
 
     def state_shapes(self, *bottom_shapes):
         each = ((self.options.num_output,), self.dtype)
-        state = {"factor": each, "shift": each, "zero": each} if self.joined.steps and self.device.is_host else {}
+        state = {"factor": each, "shift": each, "zero": each} if self.goes_on else {}
         if self.phase == TEST and hasattr(self.engine, "kept"):
             kept = self.engine.kept(self.geometry(bottom_shapes[0]))
             state |= {"weights": ((kept,), self.dtype)} if kept else {}
@@ -119,8 +126,7 @@ class Convolution(Layer):
         if self.again.run(self, bottom[0], top[0], slope):
             return
         for x, y in zip(bottom, top, strict=True):
-            on = self.joined.steps and self.device.is_host
-            call = self.forward_and_on(x, y, slope) if on else self.forward_alone(x, y)
+            call = self.forward_and_on(x, y, slope) if self.goes_on else self.forward_alone(x, y)
             self.again.keep(call if len(bottom) == 1 else None, self, x, y, slope)
 
     def forward_alone(self, x, y):

@@ -210,6 +210,24 @@ def test_forward_and_on(name, rectify, threads):
         factor[0] += 1  # is seen
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_rectifies(name, bias, threads):
+    g, rng = CASES[name], np.random.default_rng(5)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in (g.input_shape, g.weight_shape))
+    b = rng.standard_normal(g.num_output).astype(np.float32) if bias else None
+    engine, y, alone = OneDnn(), *np.empty((2, *g.output_shape), np.float32)
+    assert engine.rectifies(g, bias)
+    scratch = np.empty(engine.scratch(g), np.float32)
+    for what in (0, np.nan, np.inf):
+        x[0, 0].reshape(-1)[-1] += what
+        engine.forward(x, w, b, alone, g, scratch)
+        engine.forward(x, w, b, y, g, scratch, rectify=True)
+        below = np.isneginf(alone)
+        assert np.isnan(y[below]).all()  # what oneDNN makes of it
+        np.testing.assert_array_equal(y[~below], np.maximum(alone, 0)[~below])  # NaN is NaN there
+
+
 IN_BLOCKS = {
     "3x3": geometry(3, 32, 48, (9, 11), 3, pad=1),
     "many channels, which are turned": geometry(2, 192, 208, (5, 6), 3, pad=1),

@@ -16,6 +16,7 @@ void define_checksum(py::module_& m);     // checksum.cpp
 void define_convolution(py::module_& m);  // cpu/convolution.cpp
 void define_depthwise(py::module_& m);    // cpu/depthwise_blocks.cpp
 void define_products(py::module_& m);     // cpu/products.cpp
+void define_winograd(py::module_& m);     // cpu/winograd.cpp
 #ifdef LAYERFORGE_ONEDNN
 void define_onednn(py::module_& m);  // cpu/onednn_convolution.cpp
 #endif
@@ -396,6 +397,7 @@ PYBIND11_MODULE(_csrc, m) {
   define_convolution(m);
   define_depthwise(m);
   define_products(m);
+  define_winograd(m);
   define_checksum(m);
 #ifdef LAYERFORGE_ONEDNN
   define_onednn(m);

@@ -30,6 +30,7 @@ from .geometry import Geometry, output_shape
 from .im2col import Im2col
 from .onednn import OneDnn
 from .products import OneDnnProducts, Products
+from .winograd import Winograd
 
 __all__ = [
     "CuDnn",
@@ -39,6 +40,7 @@ __all__ = [
     "OneDnn",
     "OneDnnProducts",
     "Products",
+    "Winograd",
     "convolution",
     "output_shape",
     "products",
@@ -46,7 +48,7 @@ __all__ = [
 
 #: The engines of each device, the best first. The last one supports everything.
 ENGINES: dict[str, tuple[Any, ...]] = {
-    "cpu": (OneDnn(), Im2col()),
+    "cpu": (Winograd(), Depthwise(), OneDnn(), Im2col()),
     "gpu": (CuDnn(Columns(4 << 20)), Columns(4 << 20)),  # 16 MiB of float32
     "emulated": (Columns(1 << 12),),
 }
@@ -73,8 +75,7 @@ def convolution(
     """
     engines = _named(ENGINES, device, name)
     if block != (1, 1):
-        kinds = (Depthwise, OneDnn)
-        engines = [kind(block) for engine in engines if isinstance(engine, OneDnn) for kind in kinds]
+        engines = [type(engine)(block) for engine in engines if isinstance(engine, OneDnn)]
     return next((engine for engine in engines if engine.supports(geometry, dtype)), None)
 
 
@@ -92,9 +93,9 @@ def _named(engines: dict[str, tuple[Any, ...]], device: str, name: str) -> list[
 
 
 def gain_by_whole(device: str, geometry: Geometry, dtype: Any) -> float:
-    """What a forward convolution gains, in multiplications, where a block is all channels: see `OneDnn.gain`."""
-    blocked = [engine for engine in ENGINES[device.partition(":")[0]] if isinstance(engine, OneDnn)]
-    return sum(engine.gain(geometry, dtype) for engine in blocked)
+    """What a forward convolution gains, in multiplications, where a block is all channels: see `Winograd.gain`."""
+    blocked = (engine for engine in ENGINES[device.partition(":")[0]] if isinstance(engine, OneDnn))
+    return next((engine.gain(geometry, dtype) for engine in blocked), 0.0)
 
 
 def block(device: str, dtype: Any) -> int:

@@ -80,7 +80,7 @@ def results(engine, g, bias=True, seed=1):
 def test_is_there():
     """The default where its wheel exists: built in, installed, and chosen."""
     assert onednn.available()
-    assert engines.convolution("cpu", "DEFAULT", CASES["3x3"]).name == "MKLDNN"
+    assert engines.convolution("cpu", "DEFAULT", CASES["strided"]).name == "MKLDNN"
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -170,7 +170,7 @@ def test_bits_repeat(threads):
 def test_names(written):
     """CAFFE is im2col; what else may be written is the fast engine of the device."""
     expected = "CAFFE" if written == "CAFFE" else "MKLDNN"
-    assert engines.convolution("cpu", written, CASES["3x3"]).name == expected
+    assert engines.convolution("cpu", written, CASES["strided"]).name == expected
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -366,7 +366,7 @@ def elsewhere(monkeypatch):
 def test_without_the_wheel(elsewhere, caplog):
     elsewhere.setattr(onednn, "PACKAGE", "onednn-for-nobody")
     with caplog.at_level(logging.INFO, "layerforge.engines"):
-        assert engines.convolution("cpu", "DEFAULT", CASES["3x3"]).name == "CAFFE"
+        assert engines.convolution("cpu", "DEFAULT", CASES["strided"]).name == "CAFFE"
         assert engines.convolution("cpu", "DEFAULT", CASES["dilated"]).name == "CAFFE"
     assert caplog.messages == [
         "oneDNN is not installed (`pip install onednn-for-nobody`): convolutions are computed by im2col"
@@ -376,7 +376,7 @@ def test_without_the_wheel(elsewhere, caplog):
 def test_without_the_headers(elsewhere):
     """A build that found no headers has no engine of that name."""
     elsewhere.delattr(_csrc, "onednn_load")
-    assert engines.convolution("cpu", "DEFAULT", CASES["3x3"]).name == "CAFFE"
+    assert engines.convolution("cpu", "DEFAULT", CASES["strided"]).name == "CAFFE"
 
 
 def test_a_library_that_does_not_open(tmp_path):

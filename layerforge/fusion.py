@@ -202,6 +202,14 @@ class Group:
         return names | {view.name for view in self.first.bottom} if own else names
 
     @property
+    def strange(self) -> list[View]:
+        """The blobs that may hold something else than they would by layers apart."""
+        around = self.moves or self.pending or any((self.source, self.maker, self.feeder, self.reader))
+        if not (around or self.first.layer.absorbs_backward):
+            return []
+        return [view for node in self.nodes() for view in (*node.bottom, *node.top)]
+
+    @property
     def leaves_gradient(self) -> bool:
         """Whether the maker, in its backward pass, may compute the gradient of what it made."""
         return self.maker is not None and self.maker.runs_backward and self.first.bottom[0].needs_diff

@@ -64,15 +64,15 @@ def plan(
     nodes: Sequence[Node],
     roots: Mapping[str, str],
     kept: Collection[str],
-    inputs: Collection[View],
     joined: Collection[Node],
+    strange: Sequence[View],
     cheap: bool,
 ) -> list[Piece]:
     """The pieces, in the order of their forward passes.
 
-    ``roots``: blob -> the blob whose memory it has. ``kept``: roots that need memory of their own. ``inputs``: what a
-    user may have written again by the time of the backward pass. ``joined``: nodes that compute others, or are computed
-    by others.
+    ``roots``: blob -> the blob whose memory it has. ``kept``: roots that need memory of their own. ``joined``: nodes
+    that compute others, or are computed by others. ``strange``: what may hold something else by the time of the
+    backward pass.
     """
     touching: dict[str, list[int]] = {}
     making: dict[str, list[int]] = {}
@@ -82,7 +82,7 @@ def plan(
         for root in _roots(node.top, roots):
             making.setdefault(root, []).append(i)
     taken = {id(node) for node in joined}
-    strange = _roots([*inputs, *(view for node in joined for view in (*node.bottom, *node.top))], roots)
+    strangers = _roots(strange, roots)
     pieces: list[Piece] = []
     again: set[str] = set()
     for root, makers in making.items():
@@ -90,8 +90,8 @@ def plan(
         others = {name for node in made for name in _roots((*node.bottom, *node.top), roots)} - {root}
         if (
             root in kept
-            or root in strange
-            or others & (again | strange)
+            or root in strangers
+            or others & (again | strangers)
             or any(id(node) in taken or node.dynamic or not node.bottom for node in made)
             or not all(node.layer.shares_data or is_wanted(node, cheap) for node in made)
             or any(making[name][-1] > makers[0] for name in others)

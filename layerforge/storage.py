@@ -351,7 +351,8 @@ class Storage:
         if self._recompute is not None:
             joined = [node for group in self.fused for node in group.nodes()]
             kept = pinned | self.data.kept
-            self.pieces = recomputing.plan(self.nodes, roots, kept, self.inputs, joined, self._recompute)
+            strange = [*self.inputs, *(view for group in self.fused for view in group.strange)]
+            self.pieces = recomputing.plan(self.nodes, roots, kept, joined, strange, self._recompute)
         # What waits is computed where it is read, from its bottoms and in its scratch.
         waiting = [(group.first, group.reader.first) for group in self.fused if group.reader is not None]
         moving = [group for group in self.fused if group.moves]

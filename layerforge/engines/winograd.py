@@ -21,7 +21,7 @@ TILE = 4  # outputs along each axis
 # What else there is to do, in multiplications: for a tile's channel on either side; to read a transformed weight's 36
 # values from memory, once in a pass.
 OF_TILE, OF_WEIGHTS = 300, 900
-MANY_TO_COPY = 1 << 22  # values of a plain array
+MANY_TO_COPY = 1 << 25  # values of a plain array
 
 
 class Winograd(OneDnn):

@@ -129,7 +129,7 @@ def test_supports(always):
         geometry(0, 32, 32, (9, 9)),
     ):
         assert not Winograd((16, 16)).supports(g, np.float32)
-    large = geometry(6, 16, 64, (225, 223))
+    large = geometry(12, 16, 64, (225, 223))
     assert Winograd((16, 16)).supports(large, np.float32)
     assert not Winograd((16, 1)).supports(large, np.float32)  # too much to copy
 

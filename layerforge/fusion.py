@@ -324,6 +324,31 @@ class Group:
             view.data[...] = values
 
 
+@dataclass(frozen=True)
+class Below:
+    """A rectifier in place, and the node that reads what it made, whose backward pass is that of both."""
+
+    node: Node
+    reader: Node
+    index: int
+    slope: float
+
+    def join(self) -> None:
+        self.node.backward = nothing
+        self.reader.layer.slopes_below[self.index] = self.slope
+
+    def part(self) -> None:
+        self.node.backward = self.node.layer.backward
+        self.reader.layer.slopes_below.pop(self.index, None)
+
+    @property
+    def blocked(self) -> set[str]:
+        """The blobs that have to lie in blocks of channels for it."""
+        if self.reader.layer.blocks == "alike":
+            return set()
+        return {view.name for view in (*self.reader.bottom, *self.reader.top)}
+
+
 def nothing(bottom: Any, top: Any) -> None:
     """The pass of a layer whose step another computes."""
 
@@ -369,6 +394,27 @@ def plan(
     if wait or repeatable:
         _let_wait(groups, repeatable)
     return groups
+
+
+def plan_below(nodes: Sequence[Node], roots: Sequence[Mapping[str, str]], groups: Sequence[Group]) -> list[Below]:
+    """The rectifiers whose backward passes their readers compute, but for those of the ``groups``."""
+    touching = _touching(nodes, roots)
+    absorbed = {id(node) for group in groups if group.first.layer.absorbs_backward for node in group.others}
+    found = []
+    for i, node in enumerate(nodes):
+        if not (node.runs_backward and len(node.bottom) == len(node.top) == 1 and node.bottom[0] is node.top[0]):
+            continue
+        step = node.layer.as_step() if speaks_for(node.layer, "as_step") else None
+        after = [nodes[j] for j in touching[node.top[0].name] if j > i]
+        if not isinstance(step, Rectify) or id(node) in absorbed or node.losses or len(after) != 1:
+            continue
+        (reader,) = after
+        places = [k for k, view in enumerate(reader.bottom) if view is node.top[0]]
+        if len(places) != 1 or node.top[0] in reader.top or not reader.runs_backward:
+            continue
+        if speaks_for(reader.layer, "differentiates") and reader.layer.differentiates(step, places[0]):
+            found.append(Below(node, reader, places[0], step.slope))
+    return found
 
 
 def _let_wait(groups: list[Group], repeatable: bool) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from . import schema
 from .blob import Parameter, Shape, View
 from .errors import DefinitionError, LayerForgeError, Place, ShapeError, did_you_mean
-from .fusion import APART, Pending, Step
+from .fusion import APART, Pending, Rectify, Step
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ class Layer:
         self.joined = APART  # what this layer computes beside its own: see `layerforge.fusion`
         self.passed_diffs: set[int] = set()  # the bottoms whose diff is not written, but read from top 0
         self.diff_is_seen = True  # that of top 0, after backward: False where its memory is passed on
+        self.slopes_below: dict[int, float] = {}  # of rectifiers that made these bottoms, and leave us their backward
         self.leaves_gradient = False  # of bottom 0, as `View.behind`, to whose top it is
         self.repeats = False  # this forward is the last one again, on the same bottoms: what counts passes must not
         field = options_field(type(self))
@@ -200,6 +201,10 @@ class Layer:
     def same_diff(self) -> Sequence[int]:
         """The bottoms whose diff is that of top 0; backward leaves out the `passed_diffs`."""
         return ()
+
+    def differentiates(self, step: Rectify, index: int) -> bool:
+        """Whether backward can go on through a rectifier that made that bottom in place: `slopes_below`."""
+        return False
 
     def may_wait(self, steps: Sequence[Step]) -> bool:
         """Whether the reader of top 0, which is bottom 0, may compute its values, these steps included."""

@@ -198,6 +198,7 @@ class Storage:
         self.with_diffs = False
         self.fuse = fuse and not any(node.dynamic for node in nodes)
         self.fused: list[fusion.Group] = []  # layers that compute those behind them
+        self.below: list[fusion.Below] = []  # and the backward pass of those before them
         self._telltale: set[str] = set()  # blobs that showed so when they were joined, and maybe no longer do
         self._wait = not self.data.reuse  # whether they may leave values to who reads them
         self._apart: set[str] = set()  # blobs whose layers stay apart, because somebody looked
@@ -263,16 +264,21 @@ class Storage:
             view.block = (view.shape[1] if whole else block) if view.name in blocked else 1
         self._tell_layers()
 
-    def _join(self) -> None:
-        """Decides which layers compute others."""
+    def _join(self, below: bool = True) -> None:
+        """Decides which layers compute others; ``below``: also those before them, whom forward must know of."""
         for group in self.fused:
             group.part()
+        self._part_below(self.below)
         roots = (self.data.roots, self.diff.roots)
         plan = fusion.plan(self.nodes, roots, self._apart, repeatable=self.data.reuse, wait=self._wait)
         self.fused = plan if self.fuse else []
+        below = below and self.fuse and not self.data.reuse
+        self.below = fusion.plan_below(self.nodes, roots, plan) if below else []
         self._telltale = set().union(*(group.seen for group in self.fused))
         for group in self.fused:
             group.join()
+        for each in self.below:
+            each.join()
 
     def part(self, name: str | None = None) -> None:
         """Lets each layer compute what is its own, for good: those that make this blob, or all."""
@@ -280,13 +286,22 @@ class Storage:
             return
         parted = [group for group in self.fused if name is None or name in group.seen]
         self.fuse = self.fuse and name is not None
+        if name is None:
+            self._part_below(self.below)
         self._part(parted)
+
+    def _part_below(self, parted: Sequence[fusion.Below]) -> None:
+        self.below = [below for below in self.below if below not in parted]
+        for below in parted:
+            below.part()
 
     def _part(self, groups: Sequence[fusion.Group]) -> None:
         self.fused = [group for group in self.fused if group not in groups]
         self._apart |= {group.blob for group in groups}
         for group in groups:
             group.part()
+        for below in self.below:  # which may be parts of groups, too
+            below.join()
         if groups:
             self._take_state()
         for group in groups:  # where memory was passed on, the pass will be repeated instead
@@ -320,6 +335,7 @@ class Storage:
     def _lay_plain(self, groups: Sequence[set[str]]) -> None:
         """Puts the values of these groups of blobs into plain order, for good."""
         touched = set().union(*groups)
+        self._part_below([below for below in self.below if touched & below.blocked])
         self._part([group for group in self.fused if touched & group.blocked])
         for group in groups:
             self.groups.remove(group)
@@ -523,7 +539,7 @@ class Storage:
     def _learn(self) -> None:
         """Before the first backward pass after forward passes that kept nothing for it."""
         kept_nothing = self.fused
-        self._join()
+        self._join(below=False)
         self._take_state()
         for group in kept_nothing:
             group.make_up()

@@ -367,6 +367,58 @@ force_backward: true"""
     assert np.isnan(net.run_forward())  # nobody trains on without seeing it
 
 
+RECTIFIED = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 32 dim: 28 dim: 28 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" convolution_param {
+  num_output: 64 kernel_size: 3 pad: 1 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" %s }
+layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2" convolution_param {
+  num_output: 64 kernel_size: 3 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "conv2" %s }
+layer { name: "pool" type: "Pooling" bottom: "conv2" top: "pool" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "drop" type: "Dropout" bottom: "pool" top: "pool" }
+layer { name: "conv3" type: "Convolution" bottom: "pool" top: "conv3" convolution_param {
+  num_output: 16 kernel_size: 1 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu3" type: "ReLU" bottom: "conv3" top: "conv3" %s }
+layer { name: "lrn" type: "LRN" bottom: "conv3" top: "lrn" lrn_param { alpha: 0.5 } }
+layer { name: "conv4" type: "Convolution" bottom: "lrn" top: "conv4" convolution_param {
+  num_output: 16 kernel_size: 1 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu4" type: "ReLU" bottom: "conv4" top: "conv4" %s }
+layer { name: "all" type: "Concat" bottom: "lrn" bottom: "conv4" top: "all" }
+layer { name: "loss" type: "Reduction" bottom: "all" top: "loss" loss_weight: 1e-3
+  reduction_param { operation: SUMSQ } }
+force_backward: true"""
+LEAKY = "relu_param { negative_slope: 0.25 }"
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize("slope", ["", LEAKY])
+@pytest.mark.parametrize("look", ["", "data", "diff", "diff between", "callback", "part", "TEST"])
+def test_rectifiers_whose_backward_pass_the_reader_computes(look, slope, device):
+    text, phase = RECTIFIED % ((slope,) * 4), lf.TEST if look == "TEST" else lf.TRAIN
+    apart, net = (make(text, phase, fuse=fuse, device=device) for fuse in (False, True))
+    found = {(below.node.layer.name, below.reader.layer.name) for below in net.storage.below}
+    wanted = {("relu1", "conv2")} if device == "cpu" and hasattr(_csrc, "WinogradConvolution") else set()
+    wanted |= {("relu3", "lrn"), ("relu4", "all")} | (set() if slope or look == "TEST" else {("relu2", "pool")})
+    assert found == wanted
+    for i in range(3):
+        for each in (apart, net):
+            each.clear_param_diffs()
+            each.run_forward()
+            if look == "diff between":
+                each.blobs["conv1"].diff  # noqa: B018
+            if look == "callback" and i == 1:
+                each.before_backward(lambda layer: None)
+            if look == "part" and i == 1:
+                each.run_backward(len(each.nodes) - 1, 4)
+                each.run_backward(3, 0)
+            else:
+                each.run_backward()
+            if look in ("data", "diff"):
+                getattr(each.blobs[["conv1", "conv2", "all"][i]], look)
+    assert_same(everything(net), everything(apart))
+
+
 def test_what_another_layer_reads_is_written():
     read_twice = (
         'layer { name: "pool" type: "Pooling" bottom: "conv1" top: "p" pooling_param { global_pooling: true } }'

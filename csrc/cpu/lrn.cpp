@@ -80,8 +80,11 @@ CLONES void weigh(const T* __restrict__ x, const T* __restrict__ dy, const T* __
 
 template <class T>
 CLONES void combine(const T* __restrict__ x, const T* __restrict__ own, const T* __restrict__ sum, int64_t count,
-                    T factor, T* __restrict__ dx) {
-  for (int64_t i = 0; i < count; ++i) dx[i] = own[i] - factor * x[i] * sum[i];
+                    T factor, T slope, T* __restrict__ dx) {
+  for (int64_t i = 0; i < count; ++i) {
+    const T d = own[i] - factor * x[i] * sum[i];
+    dx[i] = x[i] > 0 ? d : slope * d;
+  }
 }
 
 // The last `size` rows of a strip, by channel.
@@ -148,7 +151,7 @@ auto forward_of_strip(const T* x, T* y, const Shape& shape, int64_t longest, T s
 
 template <class T, class Power>
 auto backward_of_strip(const T* x, const T* dy, T* dx, const Shape& shape, int64_t longest, T scale, T k, T factor,
-                       Power power) {
+                       T slope, Power power) {
   return [=, squares = Ring<T>(shape.size, longest), ratios = Ring<T>(shape.size, longest),
           own = Ring<T>(shape.before() + 1, longest),
           sum = std::vector<T>(longest)](int64_t offset, int64_t width) mutable {
@@ -170,7 +173,7 @@ auto backward_of_strip(const T* x, const T* dy, T* dx, const Shape& shape, int64
       }
       if (done < 0) continue;
       sum_rows(ratios.up_to(c), shape.size, width, sum.data());
-      combine(x + finished, own.row(done), sum.data(), width, factor, dx + finished);
+      combine(x + finished, own.row(done), sum.data(), width, factor, slope, dx + finished);
     }
   };
 }
@@ -233,16 +236,16 @@ void forward(int64_t count, const T* x, T* y, const Shape& shape, int block, T s
 
 template <class T, class Power>
 void backward(int64_t count, const T* x, const T* dy, T* dx, const Shape& shape, int block, T scale, T k, T factor,
-              Power power) {
+              T slope, Power power) {
   if (block == 1)
     return for_strips(count, shape,
-                      [&] { return backward_of_strip(x, dy, dx, shape, kStrip, scale, k, factor, power); });
+                      [&] { return backward_of_strip(x, dy, dx, shape, kStrip, scale, k, factor, slope, power); });
 #ifdef LAYERFORGE_AVX512
   if constexpr (std::is_same_v<Power, ThreeQuarters>)
     if (wide::takes(shape, block) && has_avx512())
       return for_positions(count, shape, block, wide::kPositions, [&] {
         return [&](int64_t at, int64_t width) {
-          wide::backward(x + at, dy + at, dx + at, shape, {shape, block}, width, scale, k, factor);
+          wide::backward(x + at, dy + at, dx + at, shape, {shape, block}, width, scale, k, factor, slope);
         };
       });
 #endif
@@ -252,7 +255,7 @@ void backward(int64_t count, const T* x, const T* dy, T* dx, const Shape& shape,
     return [&, in, diff, out, rows, block](int64_t at, int64_t width) mutable {
       to_rows(x + at, shape, block, width, in.data());
       to_rows(dy + at, shape, block, width, diff.data());
-      backward_of_strip<T>(in.data(), diff.data(), out.data(), rows, width, scale, k, factor, power)(0, width);
+      backward_of_strip<T>(in.data(), diff.data(), out.data(), rows, width, scale, k, factor, slope, power)(0, width);
       to_blocks(out.data(), shape, block, width, dx + at);
     };
   });
@@ -269,12 +272,12 @@ void lrn_forward(index_t count, const T* x, T* y, int channels, index_t position
 
 template <class T>
 void lrn_backward(index_t count, const T* x, const T* dy, T* dx, int channels, index_t positions, int block, int size,
-                  T alpha, T beta, T k) {
+                  T alpha, T beta, T k, T slope) {
   const Shape shape{channels, size, positions};
   const T factor = 2 * alpha * beta / size;
   if constexpr (sizeof(T) == sizeof(float))
-    if (beta == 0.75f) return backward(count, x, dy, dx, shape, block, alpha / size, k, factor, ThreeQuarters());
-  backward(count, x, dy, dx, shape, block, alpha / size, k, factor, AnyPower<T>{beta});
+    if (beta == 0.75f) return backward(count, x, dy, dx, shape, block, alpha / size, k, factor, slope, ThreeQuarters());
+  backward(count, x, dy, dx, shape, block, alpha / size, k, factor, slope, AnyPower<T>{beta});
 }
 
 }  // namespace

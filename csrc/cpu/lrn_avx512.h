@@ -86,7 +86,7 @@ void forward(const float* x, float* y, const Shape& shape, Way way, int64_t widt
 
 template <int size>
 AVX512 void backward_of(const float* x, const float* dy, float* dx, const Shape& shape, Way way, int64_t width,
-                        float scale, float k, float factor) {
+                        float scale, float k, float factor, float slope) {
   const int blocks = shape.channels / kLanes;
   const int64_t step = way.step, distance = way.distance;
   for (int64_t p = 0; p < width; ++p, x += step, dy += step, dx += step) {
@@ -110,7 +110,9 @@ AVX512 void backward_of(const float* x, const float* dy, float* dx, const Shape&
       if (block) {  // over the channels whose sums have this one: before and after change places
         const __m512 sum = sum_of_near<size>(last_ratio, ratio, next_ratio, shape.size, shape.after());
         const __m512 less = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(factor), value_before), sum);
-        _mm512_storeu_ps(dx + (block - 1) * distance, _mm512_sub_ps(share, less));
+        const __m512 d = _mm512_sub_ps(share, less), below = _mm512_mul_ps(_mm512_set1_ps(slope), d);
+        const __mmask16 above = _mm512_cmp_ps_mask(value_before, _mm512_setzero_ps(), _CMP_GT_OQ);
+        _mm512_storeu_ps(dx + (block - 1) * distance, _mm512_mask_mov_ps(below, above, d));
       }
       last_ratio = ratio, ratio = next_ratio, share = next_share, value_before = now;
     }
@@ -118,8 +120,8 @@ AVX512 void backward_of(const float* x, const float* dy, float* dx, const Shape&
 }
 
 void backward(const float* x, const float* dy, float* dx, const Shape& shape, Way way, int64_t width, float scale,
-              float k, float factor) {
-  (shape.size == 5 ? backward_of<5> : backward_of<0>)(x, dy, dx, shape, way, width, scale, k, factor);
+              float k, float factor, float slope) {
+  (shape.size == 5 ? backward_of<5> : backward_of<0>)(x, dy, dx, shape, way, width, scale, k, factor, slope);
 }
 
 }  // namespace wide

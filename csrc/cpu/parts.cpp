@@ -26,6 +26,18 @@ void take_part(index_t count, const T* whole, T* part, index_t width, index_t di
 }
 
 template <class T>
+CLONES void rectify(const T* from, const T* x, T slope, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = x[i] > 0 ? from[i] : slope * from[i];
+}
+
+template <class T>
+void take_rectified_part(index_t count, const T* whole, const T* x, T* part, T slope, index_t width, index_t distance,
+                         index_t offset) {
+  pieces(count, width, distance, offset,
+         [=](int64_t from, int64_t at, int64_t length) { rectify(whole + at, x + from, slope, length, part + from); });
+}
+
+template <class T>
 void put_part(index_t count, const T* part, T* whole, index_t width, index_t distance, index_t offset) {
   pieces(count, width, distance, offset,
          [=](int64_t from, int64_t at, int64_t length) { std::memcpy(whole + at, part + from, length * sizeof(T)); });
@@ -34,4 +46,5 @@ void put_part(index_t count, const T* part, T* whole, index_t width, index_t dis
 }  // namespace
 
 CPU_KERNEL(take_part)
+CPU_KERNEL(take_rectified_part)
 CPU_KERNEL(put_part)

@@ -171,6 +171,7 @@ class Pass {
     const int64_t offset = b.first * p.to.block;
     if (finish.bias) finish.bias += b.first * kLanes;
     if (finish.term) finish.term += offset;
+    if (finish.rectified) finish.rectified += offset;
     write_tiles<vectors>(begin, end, m, p.m_stride(), finish, y + offset, p.to, p.tiles);
   }
 
@@ -297,7 +298,7 @@ class Convolution {
                    const py::object& factor, const py::object& kept, const py::object& term, bool rectify,
                    bool same) const {
     const float *const px = x.data(), *const pw = w.data(), *const by = pointer(factor);
-    const Finish finish{pointer(b), pointer(term), rectify, false};
+    const Finish finish{pointer(b), pointer(term), nullptr, 1, rectify, false};
     float *const py = y.mutable_data(), *const room = boundary(scratch.mutable_data());
     float* const head = kept.is_none() ? nullptr : boundary(const_cast<float*>(pointer(kept)));
     const int64_t values = w.size();
@@ -320,14 +321,16 @@ class Convolution {
     forward.run(px, u, finish, py, room);
   }
 
-  // dx = the gradient of the input
-  void run_data(const Array& dy, const Array& w, Array& dx, Array& scratch) const {
+  // dx = the gradient of the input, or of what a rectifier made that of, where it is given: for a dx that is not plain.
+  void run_data(const Array& dy, const Array& w, Array& dx, Array& scratch, const py::object& rectified,
+                float slope) const {
+    const Finish finish{nullptr, nullptr, pointer(rectified), slope, false, false};
     const float *const from = dy.data(), *const by = w.data();
     float *const to = dx.mutable_data(), *const room = boundary(scratch.mutable_data());
     py::gil_scoped_release without_gil;
     float* const u = boundary(room + gradient.scratch());
     gradient.weigh(by, nullptr, u);
-    gradient.run(from, u, {nullptr, nullptr, false, false}, to, room);
+    gradient.run(from, u, finish, to, room);
   }
 
   // dw += the gradient of the weights, db, if any, += that of the bias
@@ -378,7 +381,8 @@ void define_winograd(py::module_& m) {
            py::arg("kept") = py::none(), py::arg("term") = py::none(), py::arg("rectify") = false,
            py::arg("same") = false)
       .def("backward_data", &Convolution::run_data, py::arg("dy").noconvert(), py::arg("w").noconvert(),
-           py::arg("dx").noconvert(), py::arg("scratch").noconvert())
+           py::arg("dx").noconvert(), py::arg("scratch").noconvert(), py::arg("rectified") = py::none(),
+           py::arg("slope") = 1.0f)
       .def("backward_weights", &Convolution::run_weights, py::arg("x").noconvert(), py::arg("dy").noconvert(),
            py::arg("dw").noconvert(), py::arg("db"), py::arg("scratch").noconvert());
 #endif

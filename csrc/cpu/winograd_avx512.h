@@ -120,8 +120,11 @@ AVX512 void read_tiles(int64_t begin, int64_t end, const float* x, Lies lies, Ti
 }
 
 // What is done to the sums: bias and term may be null. past: to memory, past the caches; y lies at a boundary then.
+// What becomes of a result: a bias and a term are added, and it is rectified; or it is the gradient of what a rectifier
+// with that slope made: `rectified`.
 struct Finish {
-  const float *bias, *term;
+  const float *bias, *term, *rectified;
+  float slope;
   bool rectify, past;
 };
 
@@ -161,6 +164,10 @@ AVX512 void write_tiles(int64_t begin, int64_t end, const float* m, int64_t stri
           if (finish.term) value = _mm512_add_ps(value, _mm512_loadu_ps(finish.term + e));
           if (finish.rectify)
             value = _mm512_mask_mov_ps(value, _mm512_cmp_ps_mask(value, zero, _CMP_LE_OQ), zero);  // NaN stays
+          if (finish.rectified) {
+            const __mmask16 above = _mm512_cmp_ps_mask(_mm512_loadu_ps(finish.rectified + e), zero, _CMP_GT_OQ);
+            value = _mm512_mask_mov_ps(_mm512_mul_ps(value, _mm512_set1_ps(finish.slope)), above, value);
+          }
           if (finish.past)
             _mm512_stream_ps(y + e, value);
           else

@@ -50,10 +50,10 @@ KERNEL void lrn_forward(index_t i, const T* x, T* y, int channels, index_t posit
 }
 
 // dx_c = dy_c s_c^-beta - 2 alpha beta / size * x_c * sum of dy_c' x_c' s_c'^(-beta - 1) over the c' whose sums have
-// x_c
+// x_c; times the slope where x is not above 0, for a rectifier that made x
 template <class T>
 KERNEL void lrn_backward(index_t i, const T* x, const T* dy, T* dx, int channels, index_t positions, int block,
-                         int size, T alpha, T beta, T k) {
+                         int size, T alpha, T beta, T k, T slope) {
   const int c = channel_of(i, channels, positions, block);
   const int begin = max(c - size / 2, 0), end = min(c + (size - 1) / 2 + 1, channels);
   const index_t first = i - channel_at(c, positions, block);
@@ -64,7 +64,8 @@ KERNEL void lrn_backward(index_t i, const T* x, const T* dy, T* dx, int channels
     sum += dy[at] * x[at] * power / s;
     if (near == c) own = dy[at] * power;
   }
-  dx[i] = own - 2 * alpha * beta / T(size) * x[i] * sum;
+  const T d = own - 2 * alpha * beta / T(size) * x[i] * sum;
+  dx[i] = x[i] > 0 ? d : slope * d;
 }
 
 // Within a channel: images are planes of H rows and W columns, and the window is a square of size x size around the

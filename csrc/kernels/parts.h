@@ -13,6 +13,14 @@ KERNEL void take_part(index_t i, const T* whole, T* part, index_t width, index_t
   part[i] = whole[place_of(i, width, distance, offset)];
 }
 
+// The same, times the slope where x, which is laid as the part, is not above 0
+template <class T>
+KERNEL void take_rectified_part(index_t i, const T* whole, const T* x, T* part, T slope, index_t width,
+                                index_t distance, index_t offset) {
+  const T value = whole[place_of(i, width, distance, offset)];
+  part[i] = x[i] > 0 ? value : slope * value;
+}
+
 // The place in the whole = part. One call per element of the part; no two of them have the same place.
 template <class T>
 KERNEL void put_part(index_t i, const T* part, T* whole, index_t width, index_t distance, index_t offset) {

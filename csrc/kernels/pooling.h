@@ -46,6 +46,12 @@ KERNEL void max_forward(index_t i, const T* x, T* y, int32_t* mask, int D, int H
   if (mask) mask[i] = best;
 }
 
+// Where the largest is not above 0, a rectifier that made x lets no gradient through: its place is forgotten.
+template <class T>
+KERNEL void places_above(index_t i, const T* y, int32_t* mask) {
+  if (!(y[i] > 0)) mask[i] = -1;
+}
+
 // dx = the sum of dy over the windows whose mask names this position. i counts the elements of x.
 template <class T>
 KERNEL void max_backward(index_t i, const T* dy, const int32_t* mask, T* dx, int D, int H, int W, int kd, int kh,

@@ -112,12 +112,28 @@ class Winograd(OneDnn):
             self._check(geometry, scratch, y=term)
         return self._forward(x, w, shift, y, geometry, scratch, factor=factor, kept=kept, term=term, rectify=rectify)
 
+    @property
+    def differentiates_rectifiers(self) -> bool:
+        """Whether `backward_data` takes ``rectified``."""
+        return self.block[0] > 1
+
     def backward_data(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
+        self,
+        dy: np.ndarray,
+        w: np.ndarray,
+        dx: np.ndarray,
+        geometry: Geometry,
+        scratch: np.ndarray,
+        *,
+        rectified: np.ndarray | None = None,
+        slope: float = 1.0,
     ) -> None:
-        """dx = the gradient of the input, overwritten."""
+        """dx = the gradient of the input, overwritten. With ``rectified``, the input, which a rectifier with that slope
+        made: the gradient of what it made it of."""
         self._check(geometry, scratch, dy=dy, w=w, dx=dx)
-        self._convolution(geometry).backward_data(dy, w, dx, scratch)
+        if rectified is not None:
+            self._check(geometry, scratch, x=rectified)
+        self._convolution(geometry).backward_data(dy, w, dx, scratch, rectified, slope)
 
     def backward_weights(
         self,

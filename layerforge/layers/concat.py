@@ -57,6 +57,11 @@ class Concat(Layer):
 
     def backward(self, bottom, top):
         (y,) = top
-        for x, place in self.parts(bottom, y):
-            if x.needs_diff:
+        for i, (x, place) in enumerate(self.parts(bottom, y)):
+            if x.needs_diff and i in self.slopes_below:
+                K.take_rectified_part(y.diff, x.data, x.diff, self.slopes_below[i], *place)
+            elif x.needs_diff:
                 K.take_part(y.diff, x.diff, *place)
+
+    def differentiates(self, step, index):
+        return True

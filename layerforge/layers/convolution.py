@@ -159,6 +159,10 @@ class Convolution(Layer):
     def leaves_moments(self):
         return len(self.bottom_shapes) == 1 and hasattr(self.engine, "forward_between")
 
+    def differentiates(self, step, index):
+        alone = len(self.bottom_shapes) == 1
+        return alone and getattr(self.engine, "differentiates_rectifiers", False)
+
     def may_wait(self, steps):
         return self.engine.adds(self.geometry(self.bottom_shapes[0]))
 
@@ -226,4 +230,7 @@ class Convolution(Layer):
             elif db is not None:
                 _filters.add_channel_sums(dy, db, self.scratch)
             if x.needs_diff:
-                engine.backward_data(dy, weight.data, x.diff.reshape(g.input_shape), g, self.scratch)
+                also = {}
+                if self.slopes_below:
+                    also = {"rectified": x.data.reshape(g.input_shape), "slope": self.slopes_below[0]}
+                engine.backward_data(dy, weight.data, x.diff.reshape(g.input_shape), g, self.scratch, **also)

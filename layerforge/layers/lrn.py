@@ -49,6 +49,9 @@ class LRN(Layer):
     def scratch_size(self, x):
         return count(x) if self.within else 0
 
+    def differentiates(self, step, index):
+        return not self.within
+
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
         size, alpha, beta = self.numbers
@@ -69,4 +72,4 @@ class LRN(Layer):
             K.within_backward(x.data, scale, y.diff, ratio, x.diff, *x.shape[2:], size, alpha, beta)
         elif not self.within:
             numbers = (x.shape[1], count(x.shape, 2), x.block, *self.numbers, self.options.k)
-            K.lrn_backward(x.data, y.diff, x.diff, *numbers)
+            K.lrn_backward(x.data, y.diff, x.diff, *numbers, self.slopes_below.get(0, 1))

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from ..errors import DefinitionError
+from ..fusion import Rectify
 from ..kernels import Kernels
 from ..layer import TRAIN, Layer, count
 from . import _windows
@@ -111,6 +112,8 @@ class Pooling(Layer):
         numbers = self.numbers(x)
         if self.method == "MAX":
             K.max_forward(x.data, y.data, self.state.get("mask"), *numbers)
+            if self.slopes_below:
+                K.places_above(y.data, self.state["mask"])
         elif self.method == "AVE":
             K.average_forward(x.data, y.data, self.counts_padding, *numbers)
         elif self.phase == TRAIN:
@@ -131,6 +134,9 @@ class Pooling(Layer):
             self.find_again(x, y, numbers)
         else:
             K.stochastic_mean_backward(x.data, y.data, y.diff, x.diff, *numbers)
+
+    def differentiates(self, step, index):
+        return self.method == "MAX" and self.keeps_places and len(self.param.top) == 1 and step == Rectify(0)
 
     def find_again(self, x, y, numbers):
         """Backward of a net for use, whose forward passes note no places: finds them image by image."""

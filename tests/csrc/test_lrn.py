@@ -58,10 +58,13 @@ def test_lrn(functions, dtype, tolerance, shape, size, alpha, beta, k):
     y, dx = np.full(shape, np.nan, dtype), np.full(shape, np.nan, dtype)
     arguments = (shape[1], shape[2], 1, size, alpha, beta, k)
     functions.lrn_forward(x, y, *arguments)
-    functions.lrn_backward(x, dy, dx, *arguments)
+    functions.lrn_backward(x, dy, dx, *arguments, 1)
     expected_y, expected_dx = formula(x, dy, size, alpha, beta, k)
     np.testing.assert_allclose(y, expected_y, rtol=tolerance, atol=0)
-    np.testing.assert_allclose(dx, expected_dx, rtol=0, atol=tolerance * 4 * max(1, abs(expected_dx).max(initial=0)))
+    atol = tolerance * 4 * max(1, abs(expected_dx).max(initial=0))
+    np.testing.assert_allclose(dx, expected_dx, rtol=0, atol=atol)
+    functions.lrn_backward(x, dy, dx, *arguments, 0.25)
+    np.testing.assert_allclose(dx, np.where(x > 0, 1, 0.25) * expected_dx, rtol=0, atol=atol)
 
 
 BLOCKED = [
@@ -98,7 +101,7 @@ def test_the_same_bits_in_blocks(functions, dtype, shape, block, size, beta):
     for results, arrays, by in ((plain, (x, dy), 1), (lies, (blocked(x), blocked(dy)), block)):
         arguments = (*shape[1:], by, size, 0.5, beta, 2)
         functions.lrn_forward(arrays[0], results[0], *arguments)
-        functions.lrn_backward(*arrays, results[1], *arguments)
+        functions.lrn_backward(*arrays, results[1], *arguments, 0.25)
     for a, b in zip(plain, lies, strict=True):
         np.testing.assert_array_equal(b, blocked(a).ravel())
 
@@ -117,7 +120,7 @@ def test_what_is_not_finite(functions):
     x[0, 4, 3] = np.nan
     y, dx = np.empty_like(x), np.empty_like(x)
     functions.lrn_forward(x, y, 9, 20, 1, 5, 1, 0.75, 1)
-    functions.lrn_backward(x, x, dx, 9, 20, 1, 5, 1, 0.75, 1)
+    functions.lrn_backward(x, x, dx, 9, 20, 1, 5, 1, 0.75, 1, 1)
     expected = np.zeros(x.shape, bool)
     expected[0, 2:7, 3] = True
     np.testing.assert_array_equal(np.isnan(y), expected)

@@ -28,6 +28,9 @@ def test_parts(functions, dtype, rows, width, distance, offset):
     part = np.full((rows, width), np.nan, dtype)
     functions.take_part(whole, part, width, distance, offset)
     np.testing.assert_array_equal(part, whole[:, offset : offset + width])
+    x = np.arange(part.size, dtype=dtype).reshape(part.shape) % 3 - 1
+    functions.take_rectified_part(whole, x, part, 0.5, width, distance, offset)
+    np.testing.assert_array_equal(part, np.where(x > 0, 1, 0.5) * whole[:, offset : offset + width])
     found, expected = whole.copy(), whole.copy()
     expected[:, offset : offset + width] = -part
     functions.put_part(-part, found, width, distance, offset, count=part.size)

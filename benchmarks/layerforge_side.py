@@ -117,6 +117,14 @@ def prepare(net: str, folder: Path) -> None:
     made.save(str(folder / "opencv.caffemodel"))
 
 
+def exact(net: str, folder: Path) -> None:
+    """Writes the outputs for the batch in float64, computed image by image."""
+    made = lf.Net(nets.deploy(net, 1), lf.TEST, weights=str(folder / "weights.caffemodel"), dtype=np.float64)
+    (output,) = made.outputs
+    images = np.load(folder / "data.npy")
+    np.save(folder / "exact.npy", [made.forward(data=image[None])[output].reshape(-1).copy() for image in images])
+
+
 def absorb_k(net: Any) -> None:
     """Changes weights for a net without `LRNParameter.k`, which OpenCV takes for 1.
 

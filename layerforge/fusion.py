@@ -202,6 +202,12 @@ class Group:
         return names | {view.name for view in self.first.bottom} if own else names
 
     @property
+    def sharing(self) -> list[Node]:
+        """Those who compute a part of what the first does."""
+        reader = None if self.reader is None else self.reader.first
+        return [node for node in (self.maker, reader) if node is not None]
+
+    @property
     def strange(self) -> list[View]:
         """The blobs that may hold something else than they would by layers apart."""
         around = self.moves or self.pending or any((self.source, self.maker, self.feeder, self.reader))

@@ -573,6 +573,13 @@ class Net:
         return {other.layer.name: group.first.layer.name for group in self.storage.fused for other in group.others}
 
     @property
+    def fused_in_part(self) -> dict[str, str]:
+        """The layers of which others compute a part in their own pass: name -> the others' names."""
+        parts = {group.first.layer.name: group.sharing for group in self.storage.fused if group.sharing}
+        parts |= {below.node.layer.name: [below.reader] for below in self.storage.below}
+        return {name: " and ".join(node.layer.name for node in nodes) for name, nodes in parts.items()}
+
+    @property
     def blobs(self) -> Blobs:
         """Blobs by name, in the order in which they are made: ``net.blobs["conv1"].data``."""
         return Blobs(self)

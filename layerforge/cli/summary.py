@@ -82,7 +82,7 @@ def ledger() -> Any:
 def report(net: Net, training: bool) -> str:
     """The table and the totals."""
     taken = memory_line(net, training)
-    size, fused = net.dtype.itemsize, net.fused
+    size, types = net.dtype.itemsize, types_of(net)
     seen: set[int] = set()  # the blobs that are counted
     rows = []
     all_parameters = all_work = all_values = 0
@@ -100,7 +100,7 @@ def report(net: Net, training: bool) -> str:
         rows.append(
             [
                 layer.name,
-                type_of(layer, fused),
+                types[layer.name],
                 shapes,
                 f"{parameters:,}" if parameters else "",
                 scaled(work) if work else "",
@@ -129,9 +129,15 @@ def report(net: Net, training: bool) -> str:
     return "\n".join(lines)
 
 
-def type_of(layer: Any, fused: dict[str, str]) -> str:
-    """A layer's type, and which other layer computes it in its own pass, if any."""
-    return f"{layer.type}, in {fused[layer.name]}" if layer.name in fused else layer.type
+def types_of(net: Net) -> dict[str, str]:
+    """Each layer's type, and which others compute it, or a part of it, in their own pass."""
+    whole, part = net.fused, net.fused_in_part
+    types = {}
+    for layer in (node.layer for node in net.nodes):
+        types[layer.name] = layer.type
+        types[layer.name] += f", in {whole[layer.name]}" if layer.name in whole else ""
+        types[layer.name] += f", partly in {part[layer.name]}" if layer.name in part else ""
+    return types
 
 
 def memory_line(net: Net, training: bool) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..logs import FOR_PARSERS
 from . import flags, machine
-from .summary import type_of
+from .summary import types_of
 from .table import table
 
 log = logging.getLogger("layerforge.cli")
@@ -155,13 +155,13 @@ def report(net: Any, forward: list[float], backward: list[float], iterations: in
     """The table: milliseconds per pass, share of the time, GFLOP/s."""
     whole = (sum(forward) + sum(backward)) / iterations
     rows = []
-    all_work, fused = [0.0, 0.0], net.fused
+    all_work, types = [0.0, 0.0], types_of(net)
     for node, ahead, back in zip(net.nodes, forward, backward, strict=True):
         ahead, back = ahead / iterations, back / iterations
         work = work_of(node)
         all_work = [have + more for have, more in zip(all_work, work, strict=True)]
         share = f"{(ahead + back) / whole:.1%}" if whole else ""
-        cells = [node.layer.name, type_of(node.layer, fused), engine_of(node.layer)]
+        cells = [node.layer.name, types[node.layer.name], engine_of(node.layer)]
         cells += [f"{ahead * 1e3:.3f}", f"{back * 1e3:.3f}" if back else ""]
         rows.append([*cells, share, rate(work[0], ahead), rate(work[1], back)])
     ahead, back = sum(forward) / iterations, sum(backward) / iterations

@@ -20,7 +20,7 @@ from .onednn import LANES, OneDnn
 class Depthwise(OneDnn):
     """Convolutions of two spatial axes in which each output channel sees the input channel of its number."""
 
-    name = "DEPTHWISE"
+    name = "Depthwise"
 
     def supports(self, geometry: Geometry, dtype: Any) -> bool:
         g = geometry

@@ -204,7 +204,7 @@ def test_leaves_to_others(g, block):
 
 
 def test_is_chosen():
-    assert convolution("cpu", "DEFAULT", CASES["3x3"], np.float32, BLOCK).name == "DEPTHWISE"
+    assert convolution("cpu", "DEFAULT", CASES["3x3"], np.float32, BLOCK).name == "Depthwise"
     assert convolution("cpu", "CAFFE", CASES["3x3"], np.float32).name == "CAFFE"
     assert isinstance(convolution("cpu", "DEFAULT", CASES["3x3"], np.float32), OneDnn)
 

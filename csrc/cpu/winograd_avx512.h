@@ -6,6 +6,7 @@
 // 144. The points are 0, +-11/16, +-3/2 and infinity: with the usual 0, +-1, +-2 errors are five times as large. All
 // constants of B and A are exact. Included by winograd.cpp.
 #pragma once
+#include "transpose_avx512.h"
 
 namespace winograd {
 
@@ -119,9 +120,9 @@ AVX512 void read_tiles(int64_t begin, int64_t end, const float* x, Lies lies, Ti
   }
 }
 
-// What is done to the sums: bias and term may be null. past: to memory, past the caches; y lies at a boundary then.
-// What becomes of a result: a bias and a term are added, and it is rectified; or it is the gradient of what a rectifier
-// with that slope made: `rectified`.
+// What is done to the sums: bias and term, if any, are added, and they are rectified; or they are the gradient of
+// `rectified`, if any, what a rectifier with that slope made. past: to memory, past the caches; y lies at a boundary
+// then.
 struct Finish {
   const float *bias, *term, *rectified;
   float slope;
@@ -179,36 +180,6 @@ AVX512 void write_tiles(int64_t begin, int64_t end, const float* m, int64_t stri
   if (finish.past) _mm_sfence();
 }
 
-AVX512_INLINE void transpose(__m512* r) {
-  __m512 t[kLanes];
-#pragma GCC unroll 8
-  for (int i = 0; i < kLanes; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < kLanes; i += 4) {
-    r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
-    r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xEE);
-    r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xDD);
-    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xDD);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
-    r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xDD);
-    r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
-    r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xDD);
-  }
-}
-
 // blocks (count, positions, 16) of plain (count, 16, positions), or the other way round, for the blocks [begin, end).
 AVX512 void turn_blocks(int64_t begin, int64_t end, int64_t positions, bool to_blocks, const float* from, float* to) {
   const int64_t source = to_blocks ? positions : kLanes, target = to_blocks ? kLanes : positions;
@@ -223,7 +194,7 @@ AVX512 void turn_blocks(int64_t begin, int64_t end, int64_t positions, bool to_b
       for (int i = 0; i < kLanes; ++i)
         r[i] = to_blocks || i < count ? _mm512_maskz_loadu_ps(to_blocks ? some : all, read + i * source)
                                       : _mm512_setzero_ps();
-      transpose(r);
+      transpose_square(r);
 #pragma GCC unroll 16
       for (int i = 0; i < kLanes; ++i)
         if (!to_blocks || i < count) _mm512_mask_storeu_ps(write + i * target, to_blocks ? all : some, r[i]);

@@ -3,7 +3,8 @@
 The table goes to stdout, Caffe's log lines to stderr where that is no terminal. GFLOP/s count a multiply-add of a
 layer's products as two operations; backward does the work of forward once for each gradient that is needed. What is
 "ReLU, in bn1" is computed by bn1 in its own pass, and counted there. The engine is what computes a layer's products:
-CAFFE, im2col and matrix products; MKLDNN, oneDNN; or Winograd, for 3x3 kernels.
+CAFFE, im2col and matrix products; MKLDNN, oneDNN; or kernels of our own, Winograd for 3x3 and Depthwise. What is
+"BatchNorm, partly in conv2" is counted where each part is computed.
 
 --data tells, too, how many images a second reading, decoding, transforming and the whole loader of each data layer
 give, and how many the net takes.

@@ -2,7 +2,7 @@
 
 Such a convolution waits for memory, as do the batch normalisations around it. So where a backward pass follows, it
 normalises what it reads, counts what it writes, and computes all its gradients in one pass; see
-docs/decisions/010-fused-passes.md. What has no such neighbours is left to oneDNN. Needs AVX-512.
+docs/decisions/010-fusion.md. What has no such neighbours is left to oneDNN. Needs AVX-512.
 """
 
 from __future__ import annotations

@@ -222,9 +222,11 @@ class BatchNorm(Layer):
             sums_of = (None, None) if self.running else (total, dot)
             of = (*sums_of, x.diff, between, slope, items * positions)
             K.batch_norm_backward(*given, *of, *share, count=items * (end - begin) * positions)
-        mean, scale, w, b, total, dot = arrays
-        read = Pending(values, mean, scale, w, b, (channels, positions), slope)
-        x.behind = Behind(read, dy.diff, total, dot, items * positions) if leaves else None
+        x.behind = None
+        if leaves:
+            mean, scale, w, b, total, dot = arrays
+            read = Pending(values, mean, scale, w, b, (channels, positions), slope)
+            x.behind = Behind(read, dy.diff, total, dot, items * positions)
 
 
 def part(array, begin, end):

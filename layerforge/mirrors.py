@@ -7,6 +7,7 @@ wants the new values, or wants to write again, looks again.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,40 +24,74 @@ class Mirrors:
         self.device = device
         self._copies: dict[Any, np.ndarray] = {}
         self._shown: dict[Any, tuple[Callable[[], Any], np.ndarray]] = {}  # key -> the array, and what it holds
-        self._lasting: set[Any] = set()
+        self._inputs: dict[Any, Input] = {}
 
-    def show(self, key: Any, get: Callable[[], Any], *, lasting: bool = False) -> np.ndarray:
-        """The copy of the array that ``get`` gives, as it is now, to read and to write.
-
-        ``lasting``: nothing on the device writes to it, as is the case for the inputs of a net. So it does not get old.
-        """
-        array = get()
+    def show(self, key: Any, get: Callable[[], Any]) -> np.ndarray:
+        """The copy of the array that ``get`` gives, as it is now, to read and to write."""
         copy = self._copies.get(key)
-        if key not in self._shown or copy is None or copy.shape != array.shape:
-            values = self.device.to_numpy(array)
+        if key not in self._shown or copy is None or copy.shape != get().shape:
+            values = self.device.to_numpy(get())
             if copy is None or copy.shape != values.shape:
                 copy = self._copies[key] = values.copy()
             copy[...] = values
             self._shown[key] = (get, values)
-            if lasting:
-                self._lasting.add(key)
         return copy
 
-    def send(self) -> None:
-        """Takes what users have written to the device, before anything runs there; the copies are old from then on."""
-        if not self._shown:
-            return
-        kept = {}
+    def show_input(self, key: Any, get: Callable[[], Any]) -> np.ndarray:
+        """The same for an array to which nothing on the device writes. So the copy does not get old."""
+        shown = self._inputs.get(key)
+        if shown is None or shown.copy.shape != get().shape:
+            shown = self._inputs[key] = Input(get, self.device.to_numpy(get()).copy())
+        return shown.lend()
+
+    def send(self, *, inputs: bool = False) -> None:
+        """Takes what users have written to the device, before anything runs there; the copies are old from then on.
+
+        ``inputs``: also to the inputs, which only the net itself reads.
+        """
         for key, (get, values) in self._shown.items():
             copy, array = self._copies[key], get()
-            if copy.shape != array.shape:
-                continue
-            if not np.array_equal(copy, values, equal_nan=True):
+            if copy.shape == array.shape and not np.array_equal(_bits(copy), _bits(values)):
                 self.device.from_numpy(array, copy)
-                values[...] = copy
-            if key in self._lasting:
-                kept[key] = (get, values)
-        self._shown = kept
+        self._shown.clear()
+        for shown in self._inputs.values() if inputs else ():
+            if shown.lent and shown.copy.shape == shown.get().shape:
+                self.device.from_numpy(shown.get(), shown.copy)
+                shown.take_back()
+
+
+class Input:
+    """The copy of an input, and whether somebody may write to it: who has an array of it, or a view of that."""
+
+    def __init__(self, get: Callable[[], Any], copy: np.ndarray):
+        self.get = get
+        self.copy = copy
+        self.lent = False
+        self._to: weakref.ref[np.ndarray] | None = None
+
+    def lend(self) -> np.ndarray:
+        """The copy, as an array by which we know whether somebody still has it."""
+        found = self._to() if self._to is not None else None
+        if found is None:
+            found = held(self.copy)
+            self._to = weakref.ref(found)
+        self.lent = True
+        return found
+
+    def take_back(self) -> None:
+        """Notes that the copy was sent: it need not be sent again if nobody has it any more."""
+        self.lent = self._to is not None and self._to() is not None
+
+
+def held(array: np.ndarray) -> np.ndarray:
+    """The same array as another object, which lives as long as anybody holds it or a view of it."""
+    # Views of an array that is made from a buffer hold it, and not what lies behind the buffer.
+    return np.asarray(memoryview(array))  # type: ignore[arg-type]
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """By which NaN is equal to itself."""
+    return array.reshape(-1).view(f"u{array.itemsize}")
 
 
 class ShownParameter(Dimensions):
@@ -108,8 +143,7 @@ class ShownParameter(Dimensions):
         array, home = self.parameter.data, self.parameter.home
         if home is None:
             return array
-        # Views of an array that is made from a buffer hold it, and not what lies behind the buffer.
-        array = np.asarray(memoryview(array))
+        array = held(array)
         home[0].hold(array)
         return array
 

@@ -309,21 +309,15 @@ class Net:
         Where arrays lie on another device, the loss is read, and mistakes in labels are raised, not before that call;
         it must come before the next forward pass. Backward may run in between.
         """
-        self.device.use()
-        self.mirrors.send()
         end = len(self.nodes) - 1
         last = end if last is None else last
-        if self._inferred <= last:
-            self._reshape(last + 1)
-        storage = self.storage
-        storage.begin_forward(whole=first == 0 and last == end)
-        if first == 0:
-            self.step += 1
-        step = max(self.step, 0)
+        self._begin_forward(first, last)
+        storage, step = self.storage, max(self.step, 0)
         if not self.device.is_host:
             result = self.passes.forward(first, last, step)
             storage.end_forward()
             return result
+        storage.start("data")
         before, after = self._before["forward"], self._after["forward"]
         seen = self._seen()
         loss = 0.0
@@ -343,6 +337,21 @@ class Net:
         storage.end_forward()
         return lambda: loss
 
+    def _begin_forward(self, first: int, last: int) -> None:
+        self.device.use()
+        self.mirrors.send(inputs=True)
+        if self._inferred <= last:
+            self._reshape(last + 1)
+        self.storage.begin_forward(whole=first == 0 and last == len(self.nodes) - 1)
+        if first == 0:
+            self.step += 1
+
+    def begin_iteration(self) -> None:
+        """Gets ready for a pass both ways that is launched in one go; see `layerforge.iteration`."""
+        self._begin_forward(0, len(self.nodes) - 1)
+        self.storage.end_forward()
+        self.storage.begin_backward(whole=True)
+
     def _seen(self) -> int | None:
         """`Parameters.seen`, where nobody but the net can write to parameters while it runs."""
         if self.phase == TRAIN:
@@ -354,7 +363,7 @@ class Net:
         """Runs backward from layer ``first`` (the last one) down to ``last``. Parameter diffs are added to."""
         self._refusals.raise_any()
         self.device.use()
-        self.mirrors.send()
+        self.mirrors.send(inputs=True)
         end = len(self.nodes) - 1
         first = end if first is None else first
         storage = self.storage
@@ -362,6 +371,7 @@ class Net:
             storage.need_diffs()
         storage.begin_backward(whole=first == end and last == 0)
         if self.device.is_host:
+            storage.start("diff")
             self._run_backward(first, last)
         else:
             self.passes.backward(first, last)
@@ -556,15 +566,16 @@ class Net:
         if self.device.is_host:
             return array
         view = self.views[name]
-        lasting = kind == "data" and name in self.inputs and not self.storage.is_overwritten(name)
-        return self.mirrors.show((id(self), name, kind), lambda: getattr(view, kind), lasting=lasting)
+        is_input = kind == "data" and name in self.inputs and not self.storage.is_overwritten(name)
+        show = self.mirrors.show_input if is_input else self.mirrors.show
+        return show((id(self), name, kind), lambda: getattr(view, kind))
 
     def gpu_pointer(self, name: str, kind: str) -> int:
         """Where a blob's ``data`` or ``diff`` lies in the memory of a GPU. Raises DeviceError on another device."""
         if not self.device.name.startswith("gpu"):
             raise DeviceError(f'blob "{name}" lies on device "{self.device.name}": it has no address on a GPU')
         self.look(name, kind)
-        self.mirrors.send()
+        self.mirrors.send(inputs=True)
         return int(getattr(self.views[name], kind).data.ptr)
 
     @property

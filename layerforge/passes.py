@@ -31,55 +31,61 @@ class Passes:
         device = net.device
         self.number = device.number(np.uint64)  # of the pass: kernels read it in the device's memory
         losses = [len(node.losses) for node in net.nodes]
-        #: Of each node a sum per loss, and what it doubts.
-        self.results = device.zeros((sum(losses) + len(losses),), np.float64)
+        #: Of each node a sum per loss, and what it doubts; behind them the number of the pass, where `Iteration` runs.
+        self.results = device.zeros((sum(losses) + len(losses) + 1,), np.float64)
+        self.reading = device.reading(self.results)
         ends = np.cumsum([n + 1 for n in losses]).tolist()
         self.places = [self.results[end - n - 1 : end] for end, n in zip(ends, losses, strict=True)]
         self.starts = [end - n - 1 for end, n in zip(ends, losses, strict=True)]
+        for node in net.nodes:
+            node.layer.step = self.number
         self.doubts: dict[int, Callable[[], None]] = {}
         self.recorded = device.records
         me = weakref.proxy(self)
-        self.forward_recorder = Recorder(device, lambda: me.forward_steps(0, len(net.nodes) - 1), lambda: me._uses())
-        self.backward_recorder = Recorder(device, lambda: me.backward_steps(len(net.nodes) - 1, 0), lambda: me._uses())
+        self.not_recorded: dict[str, str] = {}  # how messages name a layer -> why
+        self._recorders: list[Recorder] = []
+        self.forward_recorder = self.recorder(lambda: me.forward_steps(0, len(net.nodes) - 1), lambda: me.uses())
+        self.backward_recorder = self.recorder(lambda: me.backward_steps(len(net.nodes) - 1, 0), lambda: me.uses())
+
+    def recorder(self, steps: Callable[[], Sequence[Step]], uses: Callable[[], list[Any]]) -> Recorder:
+        """A recorder of steps in which layers of the net run."""
+        self._recorders.append(Recorder(self.net.device, steps, uses, self.not_recorded))
+        return self._recorders[-1]
 
     def forget(self) -> None:
         """Lets go of the records: memory or shapes are about to change."""
-        self.forward_recorder.forget()
-        self.backward_recorder.forget()
+        for recorder in self._recorders:
+            recorder.forget()
 
     @property
     def apart(self) -> dict[str, str]:
         """The layers that are not recorded: how messages name them -> why."""
-        found = {}
-        for node in self.net.nodes:
-            reason = self.forward_recorder.apart.get(node.layer.title) or self.backward_recorder.apart.get(
-                node.layer.title
-            )
-            if reason or not records(node):
-                found[node.layer.title] = reason or "the host takes part in it"
-        return found
+        titles = {node.layer.title: "the host takes part in it" for node in self.net.nodes if not records(node)}
+        return titles | self.not_recorded
 
     # Forward.
 
+    def begin(self, step: int) -> None:
+        """Says which pass comes, by the number that layers draw by."""
+        self.number.set(step)
+
     def forward(self, first: int, last: int, step: int) -> Callable[[], float]:
         """Runs layers first..last. What is returned waits for the weighted loss and raises what is wrong with data."""
-        net = self.net
-        self.number.set(step)
-        for node in net.nodes:
-            node.layer.step = self.number
+        self.begin(step)
         if self._whole(first, last, "forward"):
             self.forward_recorder.run()
         else:
             for each in self.forward_steps(first, last):
                 each.run()
         ran = range(first, last + 1)
-        if not any(net.nodes[i].losses or i in self.doubts for i in ran):
+        if not any(self.net.nodes[i].losses or i in self.doubts for i in ran):
             return lambda: 0.0
-        wait = net.device.read_later(self.results)
-        return lambda: self._read(wait(), ran)
+        self.reading.start()
+        return lambda: self.loss(self.reading.wait(), ran)
 
     def forward_steps(self, first: int, last: int) -> list[Step]:
-        return [self._forward_step(i, self.net.nodes[i]) for i in range(first, last + 1)]
+        layers = [self._forward_step(i, self.net.nodes[i]) for i in range(first, last + 1)]
+        return [*self._start("data"), *layers]
 
     def _forward_step(self, i: int, node: Node) -> Step:
         net, place, doubts = self.net, self.places[i], self.doubts
@@ -94,7 +100,8 @@ class Passes:
                 K.total_of(view.data, place[k : k + 1], view.count)
             doubt = node.layer.take_doubt()
             if doubt is None:
-                doubts.pop(i, None)
+                if doubts.pop(i, None) is not None:
+                    place[-1:].fill(0)
             else:
                 array, doubts[i] = doubt
                 K.total_of(array, place[-1:], 1)
@@ -103,7 +110,8 @@ class Passes:
 
         return Step(run, records(node), node.layer.title)
 
-    def _read(self, values: np.ndarray, ran: Sequence[int]) -> float:
+    def loss(self, values: np.ndarray, ran: Sequence[int]) -> float:
+        """The weighted loss of the layers that ran, from the results of the pass. Raises what is wrong with data."""
         loss = 0.0
         for i in ran:
             start, node = self.starts[i], self.net.nodes[i]
@@ -124,8 +132,12 @@ class Passes:
             each.run()
 
     def backward_steps(self, first: int, last: int) -> list[Step]:
-        nodes = self.net.nodes
-        return [self._backward_step(i, nodes[i]) for i in range(first, last - 1, -1) if nodes[i].runs_backward]
+        nodes, storage = self.net.nodes, self.net.storage
+        begin = Step(lambda: storage.start("diff"), subject="the begin of backward")
+        return [
+            begin,
+            *(self._backward_step(i, nodes[i]) for i in range(first, last - 1, -1) if nodes[i].runs_backward),
+        ]
 
     def _backward_step(self, i: int, node: Node) -> Step:
         net = self.net
@@ -141,14 +153,21 @@ class Passes:
 
     # Records.
 
+    def _start(self, kind: str) -> list[Step]:
+        storage = self.net.storage
+        return [Step(lambda: storage.start(kind), subject="the first step")] if storage.starts(kind) else []
+
     def _whole(self, first: int, last: int, way: str) -> bool:
         """Whether a pass may be recorded: it is a whole one, and nobody is called meanwhile."""
-        net = self.net
-        called = net._before[way] or net._after[way]
-        return self.recorded and not called and first == 0 and last == len(net.nodes) - 1
+        return self.recorded and not self.called(way) and first == 0 and last == len(self.net.nodes) - 1
 
-    def _uses(self) -> list[Any]:
-        found: list[Any] = []
+    def called(self, way: str) -> bool:
+        """Whether there are callbacks."""
+        return bool(self.net._before[way] or self.net._after[way])
+
+    def uses(self) -> list[Any]:
+        """The objects that passes use, and somebody may exchange."""
+        found: list[Any] = self.net.storage.copies()
         for view in self.net.views.values():
             found += (view.data, view.diff)
         for node in self.net.nodes:

@@ -9,6 +9,7 @@ divides the others: in front of it and behind it are records of their own.
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,22 +44,28 @@ class Recorder:
     these are the same objects, a record is good.
     """
 
-    def __init__(self, device: Device, steps: Callable[[], Sequence[Step]], uses: Callable[[], list[Any]]):
+    def __init__(
+        self,
+        device: Device,
+        steps: Callable[[], Sequence[Step]],
+        uses: Callable[[], list[Any]],
+        apart: dict[str, str] | None = None,
+    ):
         self.device = device
-        self.apart: dict[str, str] = {}  # the subjects of steps that cannot be recorded, and why
+        self.apart = {} if apart is None else apart  # the subjects of steps that cannot be recorded, and why
         self._steps = steps
         self._uses = uses
         self._made_with: list[Any] | None = None
-        self._pieces: list[Piece] | None = None
+        self.pieces: list[Piece] | None = None  # None before the second run
 
     @property
     def records(self) -> int:
         """How many records take part: 0 before the second run."""
-        return sum(piece.replay is not None for piece in self._pieces or ())
+        return sum(piece.replay is not None for piece in self.pieces or ())
 
     def forget(self) -> None:
         """Lets go of the records, and of what they use."""
-        self._made_with = self._pieces = None
+        self._made_with = self.pieces = None
 
     def run(self) -> None:
         """Runs all steps, by replaying what can be."""
@@ -69,13 +76,13 @@ class Recorder:
                 step.run()
             self._made_with = self._uses()
             return
-        if self._pieces is None:
-            self._pieces = divide(self._steps(), self.apart)
+        if self.pieces is None:
+            self.pieces = divide(self._steps(), self.apart)
         at = 0
-        while at < len(self._pieces):
-            piece = self._pieces[at]
+        while at < len(self.pieces):
+            piece = self.pieces[at]
             if piece.records and piece.replay is None:
-                self._pieces[at : at + 1] = self._record(piece)
+                self.pieces[at : at + 1] = self._record(piece)
                 continue
             at += 1
             if piece.replay is not None:
@@ -84,7 +91,7 @@ class Recorder:
             for step in piece.steps:
                 step.run()
             if not self._is_good():  # it changed a shape
-                rest = [step for later in self._pieces[at:] for step in later.steps]
+                rest = [step for later in self.pieces[at:] for step in later.steps]
                 self.forget()
                 for step in rest:
                     step.run()
@@ -95,7 +102,7 @@ class Recorder:
         if before is None:
             return False
         now = self._uses()
-        return len(now) == len(before) and all(a is b for a, b in zip(now, before, strict=True))
+        return len(now) == len(before) and all(map(operator.is_, now, before))
 
     def _record(self, piece: Piece) -> list[Piece]:
         """The piece with its record; or, where a step cannot be recorded, the pieces before, with and behind that."""

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from . import memory
 from .arena import Run
+from .device.base import Reading
 from .errors import DefinitionError, Problems, did_you_mean
 from .kernels import Kernels
 from .net import Net
@@ -75,20 +76,31 @@ class Rule:
     def check(cls, definition: Definition, problems: Problems) -> None:
         """Reports what a solver says that this rule cannot honour."""
 
-    def sweep(self, rate: float, scale: float, iteration: int) -> None:
+    def sweep(self, rate: float, scale: Any, iteration: int) -> None:
         """Moves all parameters by one step, the ``iteration``-th from 0, at learning rate ``rate``.
 
         The diffs hold sums over iter_size batches; ``scale`` makes them means, and clips them.
         """
-        self.prepare(iteration)
         if self.net.device.records and self.records:
-            given = (self.number("rate", rate), scale, self.solver.SerializeToString())
-            if given != self._given:
-                self._given = given
+            self.given(rate, scale, -1, iteration)
             self._recorder.run()
         else:
-            self._move_all(self.number("rate", rate), scale, iteration)
+            self.prepare(iteration)
+            self.move_all(self.number("rate", rate), scale, iteration)
         self.net.arena.changed()
+
+    def given(self, rate: float, scale: Any, bound: float, iteration: int) -> tuple[Any, ...]:
+        """Gets ready for a `move_all` that may be recorded: rate, scale, bound, and what else a record holds for good.
+
+        While these stay the same, it is the same object.
+        """
+        self.prepare(iteration)
+        solver = self.solver
+        numbers = (solver.momentum, solver.momentum2, solver.rms_decay, solver.delta, self.l1)
+        given = (self.number("rate", rate), scale, bound, *numbers)
+        if given != self._given:
+            self._given = given
+        return self._given
 
     def prepare(self, iteration: int) -> None:
         """Computes what changes from update to update, before each."""
@@ -103,33 +115,43 @@ class Rule:
         number.set(value)
         return number
 
-    def _move_all(self, rate: Any, scale: Any, iteration: int) -> None:
+    def move_all(self, rate: Any, scale: Any, iteration: int) -> None:
+        """Moves all parameters: `sweep`, when everything is at hand."""
         for run in self.net.arena.runs:
             slots = [slot[run.within] for slot in self.slot]
             self.move(run, slots, (self.rates[run.blocks], self.decays[run.blocks], rate), (scale, self.l1), iteration)
 
     def _steps(self) -> list[Step]:
         me = weakref.proxy(self)
-        return [Step(lambda: me._move_all(me._given[0], me._given[1], 0), subject="the update")]
+        return [Step(lambda: me.move_all(me._given[0], me._given[1], 0), subject="the update")]
 
     def _uses(self) -> list[Any]:
-        return [self._given, self.net.arena.runs, *self.slot]
+        return [self._given, *self.uses()]
 
-    def clip(self, bound: float, scale: float) -> tuple[Any, Callable[[], float]]:
-        """``scale``, or less, so that the norm of all diffs counts as no more than ``bound``; and what gives the norm.
+    def uses(self) -> list[Any]:
+        """The objects that `move_all` uses, and somebody may exchange."""
+        return [self.net.arena.runs, *self.slot]
 
-        On another device than the CPU nobody waits: the norm is read when it is asked for.
+    def clip(self, bound: float, scale: float) -> Any:
+        """``scale``, or less, so that the norm of all diffs counts as no more than ``bound``; see `clipped`.
+
+        On another device than the CPU it is a number there, and nobody waits for it.
         """
         device = self.net.device
         if device.is_host:
-            norm = self.norm()
-            return scale * (bound / norm) if norm > bound else scale, lambda: norm
-        number = self._numbers.setdefault("scale", device.number(self.net.dtype))
+            self._norm = norm = self.norm()
+            return scale * (bound / norm) if norm > bound else scale
         if self._norm is None:
-            self._norm = device.zeros((1,), np.float64)
-        S.clip(self._partial_sums(), self._norm, number.array, len(self._partial), scale, bound, count=1)
-        wait = device.read_later(self._norm)
-        return number, lambda: float(wait()[0])
+            self._numbers["scale"] = device.number(self.net.dtype)
+            self._norm = device.reading(device.zeros((1,), np.float64))
+        number = self._numbers["scale"]
+        S.clip(self._partial_sums(), self._norm.array, number.array, len(self._partial), scale, bound, count=1)
+        self._norm.start()
+        return number
+
+    def clipped(self) -> float:
+        """The norm that the last `clip` found. Waits for it."""
+        return float(self._norm.wait()[0]) if isinstance(self._norm, Reading) else self._norm
 
     def norm(self) -> float:
         """The L2 norm of all diffs together, by which ``clip_gradients`` goes."""

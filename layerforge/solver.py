@@ -19,6 +19,7 @@ import numpy as np
 
 from . import debug_info, files, forks, policies, rules, schema, snapshot, upgrade, weights
 from .errors import DefinitionError, NotFiniteError, Problems, ShapeError, SnapshotError, number, times
+from .iteration import Iteration
 from .layer import TEST, TRAIN, choose_seed
 from .logs import FOR_PARSERS
 from .net import Net, as_definition
@@ -88,6 +89,7 @@ class Solver:
         options: dict[str, Any] = {"device": device, "dtype": dtype, "reuse": reuse}
         self.net = Net(net_definition(self.definition, train), seed=self.seed, **options)
         self.rule = rules.rule_class(self.definition)(self.param, self.net)
+        self.iteration = Iteration(self.net, self.rule) if self.net.device.records else None
         self.test_nets = [
             Net(net_definition(self.definition, plan), seed=self.seed + 1 + i, share_with=self.net, **options)
             for i, plan in enumerate(tests)
@@ -161,20 +163,27 @@ class Solver:
 
     def _iterate(self) -> bool:
         p = self.param
-        self.net.clear_param_diffs()
+        display = bool(p.display) and self.iter % p.display == 0
+        self.net.debug_info = display and p.debug_info
+        at_once = self._runs_at_once()
+        if not at_once:
+            self.net.clear_param_diffs()
         if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):
             if not self.test_all():
                 return False
         for callback in self._on_start:
             callback()
-        display = bool(p.display) and self.iter % p.display == 0
-        self.net.debug_info = display and p.debug_info
-        self._smooth(sum(self._pass() for _ in range(p.iter_size)) / p.iter_size)
+        loss = self._at_once() if at_once else sum(self._pass() for _ in range(p.iter_size)) / p.iter_size
+        self._smooth(loss)
         if display:
             self._display()
         for callback in self._on_gradients_ready:
             callback()
-        self.apply_update()
+        if at_once:
+            self._tell_rate()
+            self.iter += 1
+        else:
+            self.apply_update()
         for observer in self.observers:
             observer.iterated(self)
         asked = self.requested()
@@ -198,6 +207,23 @@ class Solver:
             self.net.run_backward()
         return loss
 
+    def _runs_at_once(self) -> bool:
+        """Whether the coming iteration can be launched as a whole, its update with it."""
+        one, alone = self.iteration, self.param.iter_size == 1 and not self._on_gradients_ready
+        return one is not None and alone and one.possible
+
+    def _at_once(self) -> float:
+        """A whole iteration, but for counting it. A loss that is no number is an error, and nothing has moved."""
+        assert self.iteration is not None
+        self._tell()  # of what the next one overwrites
+        bound = self.param.clip_gradients
+        loss = self.iteration.run(self.lr, 1.0, bound, self.iter)
+        if not math.isfinite(loss):
+            self._not_finite(loss)
+        if bound >= 0:
+            self._tell_clipping(bound)
+        return loss
+
     def _smooth(self, loss: float) -> None:
         """Averages the loss over the last `average_loss` iterations. Unlike Caffe's, the window outlives a `step`."""
         self._losses.append(loss)
@@ -218,12 +244,11 @@ class Solver:
         p, rate = self.param, self.lr
         self._tell()
         self.net.mirrors.send()
-        if p.display and self.iter % p.display == 0:
-            log.info("Iteration %d, lr = %.6g", self.iter, rate, extra=FOR_PARSERS)
+        self._tell_rate()
         scale: Any = 1.0 / p.iter_size
         if p.clip_gradients >= 0:
-            scale, norm = self.rule.clip(p.clip_gradients, scale)
-            self._told_later.append(lambda: log_clipping(norm(), p.clip_gradients))
+            scale = self.rule.clip(p.clip_gradients, scale)
+            self._tell_clipping(p.clip_gradients)
             if self.net.device.is_host:
                 self._tell()
         before = debug_info.copy_parameters(self.net) if self.net.debug_info else None
@@ -231,6 +256,14 @@ class Solver:
         if before is not None:
             debug_info.after_update(self.net, before)
         self.iter += 1
+
+    def _tell_rate(self) -> None:
+        if self.param.display and self.iter % self.param.display == 0:
+            log.info("Iteration %d, lr = %.6g", self.iter, self.lr, extra=FOR_PARSERS)
+
+    def _tell_clipping(self, bound: float) -> None:
+        rule = self.rule
+        self._told_later.append(lambda: log_clipping(rule.clipped(), bound))
 
     def solve(self, resume_file: Any = None, *, end: int | None = None) -> None:
         """Trains up to `max_iter`: restores first where a state is given, and ends with a snapshot and a last test.

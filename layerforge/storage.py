@@ -533,8 +533,29 @@ class Storage:
         self.need_diffs()
         self._begin("diff", whole)
         self._tell_who_is_seen()
-        if self._refilled:
+
+    @property
+    def settled(self) -> bool:
+        """Whether a backward pass will find all that it needs: it can be begun before its forward pass has run."""
+        learns = all(group.learns for group in self.fused if group.first.runs_backward)
+        return self.with_diffs and learns and not self.data.reuse and not self.pieces
+
+    def starts(self, kind: str) -> bool:
+        """Whether `start` has anything to do."""
+        return bool(self._began_with[kind]) or (kind == "diff" and bool(self._refilled))
+
+    def start(self, kind: str) -> None:
+        """The first step of a pass, forward ("data") or backward ("diff"): sets up the arrays that it begins with."""
+        plane = self.data if kind == "data" else self.diff
+        if plane.shared:
+            for view, copy in self._began_with[kind]:
+                copy[...] = getattr(view, kind)
+        if kind == "diff":
             self._weigh(self._refilled)
+
+    def copies(self) -> list[Any]:
+        """The arrays that `start` writes to."""
+        return [copy for pairs in self._began_with.values() for _, copy in pairs]
 
     def _learn(self) -> None:
         """Before the first backward pass after forward passes that kept nothing for it."""
@@ -571,8 +592,6 @@ class Storage:
             self._keep_all(kind)
             return
         self._moment[kind] = GONE
-        for view, copy in self._began_with[kind]:
-            copy[...] = getattr(view, kind)
 
     def _follow_threads(self, kind: str, whole: bool) -> None:
         """Takes the scratch that more threads need, before a pass; it may lie among the data or the diffs."""

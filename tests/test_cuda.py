@@ -14,6 +14,7 @@ import pytest
 
 from layerforge import device, launch
 from layerforge.device import cuda, emulated, nvrtc
+from layerforge.device.base import Number
 from layerforge.errors import DeviceError
 from layerforge.kernels import Kernels, include_path
 
@@ -97,8 +98,11 @@ class FakeCupy:
             cupy.allocate = None
 
         def copy(to, source, size, kind, stream):
-            assert (kind, stream) == (2, 77)
-            ctypes.memmove(to, source, size)
+            assert (kind in (1, 2), stream) == (True, 77)
+            if Stream.kept is None:
+                ctypes.memmove(to, source, size)
+            else:
+                Stream.kept.append(lambda: ctypes.memmove(to, source, size))
 
         class Pinned(bytearray):
             ptr = property(lambda self: np.frombuffer(self, np.uint8).ctypes.data)
@@ -110,7 +114,7 @@ class FakeCupy:
             memory=SimpleNamespace(OutOfMemoryError=MemoryError),
             runtime=SimpleNamespace(
                 runtimeGetVersion=lambda: version, getDeviceCount=counted, CUDARuntimeError=FakeError,
-                streamCaptureModeThreadLocal=1, memcpyDeviceToHost=2, memcpyAsync=copy,
+                streamCaptureModeThreadLocal=1, memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=copy,
                 memGetInfo=lambda: (1 << 19, 1 << 20), getDeviceProperties=lambda number: {"name": b"Fake GPU"},
             ),
             function=SimpleNamespace(Module=lambda: SimpleNamespace(load=self.load, get_function=self.find)),
@@ -352,9 +356,61 @@ def test_records(fake):
     assert cupy.modes == [1]
 
 
+def test_the_host_reads_while_a_record_goes_on(fake, monkeypatch):
+    """The event that says so is one of the record's own, for which the driver has to be asked."""
+    cupy = fake()
+    gpu = device.get("gpu")
+    x, y = gpu.zeros(10), gpu.zeros(10)
+    reading = gpu.reading(x)
+    asked, error = [], 0
+
+    def record_event(event, stream, flags):
+        asked.append((event.value, stream.value, flags))
+        return error
+
+    monkeypatch.setattr(cuda, "libcuda", lambda: SimpleNamespace(cuEventRecordWithFlags=record_event))
+    K = Kernels("eltwise.h")
+    work = lambda: (K.add(x, y, x), reading.start(), K.add(x, y, x))  # noqa: E731
+    work()
+    assert asked == []
+    replay = gpu.record(work)
+    assert asked == [(77, 77, 1)]
+    for value in (1, 2):
+        gpu.from_numpy(x, np.full(10, value))
+        gpu.from_numpy(y, np.full(10, value))
+        replay()
+        np.testing.assert_array_equal(reading.wait(), np.full(10, 2 * value))
+        np.testing.assert_array_equal(gpu.to_numpy(x), np.full(10, 3 * value))
+    assert cupy.modes == [1]
+    error = 801
+    with pytest.raises(DeviceError) as caught:
+        gpu.record(reading.start)
+    assert str(caught.value) == "the driver records no event that the host can wait for (error 801)"
+
+
+def test_numbers_take_turns(fake, monkeypatch):
+    """A number's place in pinned memory is written again when its copy is done."""
+    cupy = fake()
+    waited = []
+    monkeypatch.setattr(cupy.cuda.Event, "synchronize", lambda event: waited.append(event), raising=False)
+    gpu = device.get("gpu")
+    rate, step = gpu.number(np.float32), gpu.number(np.uint64)
+    for i in range(1, 21):
+        rate.set(i / 7)
+        step.set(2**60 + i)
+        assert gpu.to_numpy(rate.array)[0] == np.float32(i / 7)
+        assert gpu.to_numpy(step.array)[0] == 2**60 + i
+    assert len(waited) == 40
+    assert waited[16:] == waited[:-16]
+    assert len({id(event) for event in waited}) == 16
+    rate.set(20 / 7)  # as it is
+    assert len(waited) == 40
+
+
 @pytest.mark.parametrize("what, call", [
     ("to_numpy", lambda gpu, x: gpu.to_numpy(x)),
-    ("read_later", lambda gpu, x: gpu.read_later(x)),
+    ("memory for a copy", lambda gpu, x: gpu.reading(x)),
+    ("a new number", lambda gpu, x: Number(x, gpu._write).set(1)),
     ("from_numpy", lambda gpu, x: gpu.from_numpy(x, np.ones(10))),
     ("synchronize", lambda gpu, x: gpu.synchronize()),
     ("new memory", lambda gpu, x: gpu.zeros(3)),
@@ -368,15 +424,15 @@ def test_what_cannot_be_recorded(fake, what, call, where, broken):
     gpu = device.get(where)
     cupy.broken = broken  # the record cannot even be ended
     if where == "emulated":
-        if what == "read_later":
-            what = "to_numpy"
         gpu.cupy = SimpleNamespace(zeros=gpu.zeros)
     x = gpu.zeros(10)
     with pytest.raises(DeviceError) as caught:
         gpu.record(lambda: call(gpu, x))
     assert str(caught.value) == f"{what}: not while launches are recorded, because a replay of them does not come here"
     gpu.from_numpy(x, np.ones(10))  # is possible again
-    np.testing.assert_array_equal(gpu.read_later(x)(), np.ones(10))
+    reading = gpu.reading(x)
+    reading.start()
+    np.testing.assert_array_equal(reading.wait(), np.ones(10))
 
 
 def test_large_grids_turn(fake):

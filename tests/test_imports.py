@@ -50,7 +50,7 @@ FLOORS = [
         "weights",
     },
     {"net"},
-    {"policies", "rules", "snapshot", "solver"},
+    {"iteration", "policies", "rules", "snapshot", "solver"},
     {
         "classifier",
         "coord_map",

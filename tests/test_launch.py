@@ -186,7 +186,9 @@ def test_what_a_cpu_cannot():
     with pytest.raises(DeviceError) as failure:
         cpu.record(lambda: None)
     assert str(failure.value) == 'Device("cpu") records no launches'
-    assert cpu.read_later(HERE)() is HERE
+    with pytest.raises(DeviceError) as failure:
+        cpu.reading(HERE)
+    assert str(failure.value) == 'Device("cpu") has its arrays on the host'
     assert cpu.constant(HERE) is HERE
     assert emulated.constant(HERE) is emulated.constant(HERE.copy())
     with pytest.raises(DeviceError) as failure:

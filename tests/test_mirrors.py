@@ -57,6 +57,38 @@ def test_one_look_is_enough_to_write_an_input_again_and_again(net):
         np.testing.assert_allclose(net.blobs["y"].data, np.full((2, 3), value) @ net.params["ip"][0].data.T, rtol=1e-6)
 
 
+def test_an_input_is_sent_while_somebody_may_write_to_it(net, monkeypatch):
+    """And after that not even compared: it may be large, and is there."""
+    sent = []
+    send = net.device.from_numpy
+    monkeypatch.setattr(net.device, "from_numpy", lambda out, array: (sent.append(out.shape), send(out, array)))
+    net.blobs["x"].data[...] = 1
+    for _ in range(3):
+        net.forward()
+        net.backward()
+    assert sent == [(2, 3)]
+    row = net.blobs["x"].data[0]
+    for value in (2, 3):
+        row[...] = value
+        net.forward()
+        net.clear_param_diffs()
+        np.testing.assert_array_equal(net.device.to_numpy(net.views["x"].data), [[value] * 3, [1] * 3])
+    assert len(sent) == 3
+    del row
+    for _ in range(3):
+        net.forward()
+    assert len(sent) == 4  # nobody knows when it was written to last
+    np.testing.assert_array_equal(net.blobs["x"].data, [[3] * 3, [1] * 3])
+
+
+def test_what_is_no_number_is_as_it_was(net, monkeypatch):
+    net.params["ip"][0].data[...] = np.nan
+    net.forward()
+    monkeypatch.setattr(net.device, "from_numpy", None)
+    assert np.isnan(net.params["ip"][0].data).all() and np.isnan(net.blobs["y"].data).all()
+    net.forward()
+
+
 def test_an_old_copy_changes_nothing(net):
     old = net.params["ip"][0].data
     before = old.copy()

@@ -89,26 +89,24 @@ def recipe(body, text=""):
 
 
 def solver(body, text="", recorded=True, where="emulated"):
-    """A solver whose inputs are other numbers in each pass."""
+    """A solver whose inputs are other numbers in each iteration of `run`."""
     made = lf.get_solver(recipe(body, text), device=where)
     if where == "emulated":
         made.net.passes.recorded = recorded
         made.rule.records = recorded
-    made.passes = 0
-
-    def feed():
-        rng = np.random.default_rng(made.net.step + 1)
-        made.net.blobs["x"].data[...] = rng.standard_normal((4, 3, 8, 8))
-        made.net.blobs["t"].data[...] = rng.integers(0, 5, 4)
-
-    start = made.net.start_forward
-
-    def fed(*arguments):
-        feed()
-        return start(*arguments)
-
-    made.net.start_forward = fed
     return made
+
+
+def feed(net):
+    rng = np.random.default_rng(net.step + 1)
+    net.blobs["x"].data[...] = rng.standard_normal((4, 3, 8, 8))
+    net.blobs["t"].data[...] = rng.integers(0, 5, 4)
+
+
+def records(made):
+    """In how many records a solver runs an iteration; and its net, where it runs alone, a pass each way."""
+    passes = made.net.passes
+    return made.iteration.recorder.records, passes.forward_recorder.records, passes.backward_recorder.records
 
 
 def parameters(net):
@@ -119,6 +117,7 @@ def run(made, iterations=5):
     """What a run leaves behind, as bytes: losses and weights of every iteration."""
     found = []
     for _ in range(iterations):
+        feed(made.net)
         made.step(1)
         found.append((made.loss, [p.data.tobytes() for p in parameters(made.net)]))
     return found
@@ -128,10 +127,10 @@ def run(made, iterations=5):
 def test_replayed_as_launched(name):
     replayed = solver(NETS[name], "momentum: 0.9 lr_policy: 'exp' gamma: 0.9 weight_decay: 0.01")
     launched = solver(NETS[name], "momentum: 0.9 lr_policy: 'exp' gamma: 0.9 weight_decay: 0.01", recorded=False)
-    assert run(replayed) == run(launched)
-    assert replayed.net.passes.forward_recorder.records > 0
-    assert replayed.net.passes.backward_recorder.records > 0
-    assert launched.net.passes.forward_recorder.records == 0
+    assert run(replayed, 6) == run(launched, 6)
+    assert records(replayed) == ({"python in the middle": 3, "numbers by the host": 2}.get(name, 1), 0, 0)
+    assert records(launched) == (0, 0, 0)
+    assert bool(replayed.net.passes.apart) == (records(replayed)[0] > 1)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -139,10 +138,14 @@ def test_replayed_as_launched(name):
 def test_every_rule(rule, more):
     text = f'type: "{rule}" {RULES[rule]} {more}'
     replayed = solver(NETS["dropout"], text)
-    assert run(replayed, 4) == run(solver(NETS["dropout"], text, recorded=False), 4)
-    assert replayed.rule._recorder.records == 1
+    assert run(replayed) == run(solver(NETS["dropout"], text, recorded=False))
+    if "iter_size" in more:
+        assert (records(replayed), replayed.rule._recorder.records) == ((0, 1, 1), 1)
+    else:
+        assert (records(replayed), replayed.rule._recorder.records) == ((1, 0, 0), 0)
+    assert not replayed.net.passes.apart
     on_cpu = solver(NETS["dropout"], text, where="cpu")
-    run(on_cpu, 4)
+    run(on_cpu)
     for mine, theirs in zip(replayed.net.params["ip"], on_cpu.net.params["ip"], strict=True):
         np.testing.assert_allclose(mine.data, theirs.data, atol=2e-3)
 
@@ -151,6 +154,7 @@ def test_a_mask_is_new_in_every_pass():
     net = solver(NETS["dropout"]).net
     kept = []
     for _ in range(4):
+        feed(net)
         net.start_forward()()
         kept.append((net.blobs["conv"].data != 0).tobytes())
     assert len(set(kept)) == 4
@@ -162,9 +166,15 @@ def test_what_nobody_uses_any_more_is_let_go_at_once():
     gc.disable()
     try:
         made = lf.get_solver(recipe(NETS["dropout"], "momentum: 0.9"), device="emulated")
-        made.step(3)
-        assert made.net.passes.forward_recorder.records and made.rule._recorder.records
-        left = [weakref.ref(each) for each in (made, made.net, made.rule, made.net.passes, made.net.arena.diff)]
+        made.step(4)
+        made.net.forward_backward()
+        made.net.forward_backward()
+        made.apply_update()
+        made.apply_update()
+        assert records(made) == (1, 1, 1) and made.rule._recorder.records
+        parts = made, made.net, made.rule, made.net.passes, made.net.arena.diff, made.iteration
+        left = [weakref.ref(each) for each in parts]
+        del parts
         del made
         assert [each() for each in left] == [None] * len(left)
     finally:
@@ -173,45 +183,54 @@ def test_what_nobody_uses_any_more_is_let_go_at_once():
 
 def test_who_changes_a_layer_says_so():
     made = solver(NETS["dropout"])
-    run(made, 3)
+    run(made, 4)
     drop = made.net.layer_dict["drop"]
     drop.threshold = 0
     made.net.passes.forget()
-    for _ in range(2):
+    for _ in range(3):
         made.step(1)
         assert made.net.blobs["conv"].data.all()
 
 
 def test_what_divides_the_records():
     made = solver(NETS["python in the middle"])
-    run(made, 3)
+    run(made, 4)
     assert made.net.passes.apart == {'layer "py" (Python)': "the host takes part in it"}
-    assert (made.net.passes.forward_recorder.records, made.net.passes.backward_recorder.records) == (2, 2)
+    assert records(made)[0] == 3
+    for _ in range(3):
+        made.net.forward_backward()
+    assert records(made) == (3, 2, 2)
     made = solver(NETS["numbers by the host"])
-    run(made, 3)
+    run(made, 4)
     assert made.net.passes.apart == {'layer "noise" (DummyData)': "the host takes part in it"}
 
 
 def test_callbacks_are_called_in_every_pass():
     made = solver(NETS["plain"])
-    run(made, 2)
+    run(made, 4)
     seen = []
     made.net.after_forward(seen.append, looks=False)
     run(made, 2)
     assert seen == [*range(len(made.net.nodes))] * 2
+    seen.clear()
+    made.add_callback(lambda: seen.append("start"), lambda: seen.append("ready"))
+    made.net._after["forward"].clear()
+    diff = made.net.params["ip"][0].diff.copy()
+    run(made, 2)
+    assert seen == ["start", "ready"] * 2
+    assert (made.net.params["ip"][0].diff != diff).any()
 
 
 def test_another_shape_is_recorded_anew():
     made = solver(NETS["plain"])
     run(made, 3)
     net = made.net
-    start = type(net).start_forward
     for items in (2, 2, 2, 4):
         net.blobs["x"].reshape(items, 3, 8, 8)
         net.blobs["t"].reshape(items)
         net.blobs["x"].data[...] = np.ones((items, 3, 8, 8))
         net.blobs["t"].data[...] = 1
-        loss = start(net)()
+        loss = net.run_forward()
         net.run_backward()
         assert np.isfinite(loss) and net.blobs["ip"].shape == (items, 5)
     on_cpu = lf.Net(net.definition.message, lf.TRAIN, device="cpu")
@@ -276,7 +295,7 @@ LABEL = (
 )
 
 
-@pytest.mark.parametrize("passes", [0, 3])
+@pytest.mark.parametrize("passes", [0, 2, 5])
 @pytest.mark.parametrize("body, message", [
     (NETS["plain"].replace(HEAD[HEAD.index('layer { name: "acc'):HEAD.index('layer { name: "loss')], ""), LABEL),
     (NETS["plain"], LABEL.replace('"loss" (SoftmaxWithLoss)', '"accuracy" (Accuracy)')),
@@ -286,18 +305,15 @@ def test_a_wrong_label(body, message, passes):
     run(made, passes)
     net = made.net
     before = net.params["ip"][0].data.copy()
-    start = type(net).start_forward
-
-    def fed(*arguments):
-        net.blobs["x"].data[...] = 1
-        net.blobs["t"].data[...] = [0, 1, 7, 9]
-        return start(net, *arguments)
-
-    net.start_forward = fed
+    net.blobs["x"].data[...] = 1
+    net.blobs["t"].data[...] = [0, 1, 7, 9]
     with pytest.raises(DataError) as caught:
         made.step(1)
     assert text_of(caught.value) == message
     np.testing.assert_array_equal(net.params["ip"][0].data, before)
+    assert made.iter == passes
+    run(made, 2)  # it goes on
+    assert (net.params["ip"][0].data != before).any()
 
 
 EMBED = """
@@ -322,13 +338,17 @@ def test_a_wrong_word(passes):
     )
 
 
-@pytest.mark.parametrize("passes", [0, 3])
-def test_a_loss_that_is_no_number_moves_nothing(passes):
-    made = solver(NETS["plain"])
+@pytest.mark.parametrize("passes", [0, 1, 2, 5])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("more", ["", "clip_gradients: 0.1"])
+def test_a_loss_that_is_no_number_moves_nothing(passes, rule, more):
+    """Although the update is launched before anybody looks at the loss."""
+    made = solver(NETS["plain"], f'type: "{rule}" {RULES[rule]} {more}')
     run(made, passes)
     net = made.net
     net.params["conv"][0].data[0] = np.inf
     before = net.params["ip"][0].data.copy()
+    history = made.rule.history()
     with pytest.raises(NotFiniteError) as caught:
         made.step(1)
     assert text_of(caught.value) == (
@@ -337,16 +357,49 @@ def test_a_loss_that_is_no_number_moves_nothing(passes):
         " the data"
     )
     np.testing.assert_array_equal(net.params["ip"][0].data, before)
+    for mine, kept in zip(made.rule.history(), history, strict=True):
+        np.testing.assert_array_equal(mine, kept)
+
+
+def test_a_loss_that_does_not_count_may_be_no_number():
+    """The device holds the update back for what a layer doubts; the host finds nothing wrong, and makes up for it."""
+    more = """layer { name: "far" type: "Log" bottom: "ip" top: "far" }
+      layer { name: "aside" type: "SoftmaxWithLoss" bottom: "far" bottom: "t" top: "aside" loss_weight: 0 }"""
+    for text in ("momentum: 0.9", "momentum: 0.9 clip_gradients: 0.1"):
+        replayed, launched = (solver(NETS["plain"] + more, text, recorded) for recorded in (True, False))
+        assert run(replayed) == run(launched)
+        assert records(replayed)[0] == 1
+        assert np.isnan(replayed.net.blobs["aside"].data) and np.isfinite(replayed.loss)
 
 
 def test_a_part_of_the_net_after_replays():
     made = solver(NETS["two losses"])
     run(made, 3)
     net = made.net
-    whole = type(net).start_forward(net)()
+    whole = net.run_forward()
     first, last = net._index("conv"), len(net.nodes) - 1
-    assert type(net).start_forward(net, first, last)() == whole
-    assert type(net).start_forward(net, 0, first)() == 0
+    assert net.run_forward(first, last) == whole
+    assert net.run_forward(0, first) == 0
+
+
+class Late(device.emulated.Copy):
+    """A copy whose event says that it is there when it is not."""
+
+    def start(self):
+        device.emulated.stream.do(lambda: setattr(self, "coming", self.array._memory.copy()))
+
+    def arrive(self):
+        np.copyto(self.values, self.coming)
+
+
+def test_an_event_that_comes_too_early(monkeypatch):
+    """The host sees by the number of the pass that it reads the results of the last one, and waits for all."""
+    made, expected = solver(NETS["plain"]), run(solver(NETS["plain"], recorded=False), 6)
+    found = run(made, 2)
+    late = made.net.passes.reading = Late(made.net.passes.results)
+    monkeypatch.setattr(emulated, "synchronize", late.arrive)
+    assert found + run(made, 4) == expected
+    assert records(made)[0] == 1
 
 
 class Counting(lf.Layer):
@@ -367,8 +420,9 @@ class Counting(lf.Layer):
 
 def test_a_layer_of_the_user_s_that_counts():
     made = solver(CONV + layer("count", "Counting", "conv", "y") + HEAD % "y")
-    run(made, 4)
-    assert made.net.layer_dict["count"].called == 4
+    run(made, 5)
+    assert made.net.layer_dict["count"].called == 5
+    assert records(made)[0] == 3
     assert made.net.passes.apart == {'layer "count" (Counting)': "the host takes part in it"}
 
 

@@ -12,6 +12,7 @@ namespace {
 template <class T, class Step>
 CLONES void blocks(int64_t begin, int64_t end, T* __restrict__ w, const T* __restrict__ g, T* __restrict__ h,
                    const T* rates, const T* decays, T rate, T scale, bool l1, Step step) {
+  if (portable::held(scale)) return;
   for (int64_t block = begin / portable::kBlock; begin < end; begin += portable::kBlock, ++block) {
     const T r = rate * rates[block], decay = decays[block];
     const int64_t stop = std::min<int64_t>(end, begin + portable::kBlock);
@@ -23,6 +24,7 @@ CLONES void blocks(int64_t begin, int64_t end, T* __restrict__ w, const T* __res
 template <class T, class Step>
 CLONES void blocks(int64_t begin, int64_t end, T* __restrict__ w, const T* __restrict__ g, T* __restrict__ h,
                    T* __restrict__ k, const T* rates, const T* decays, T rate, T scale, bool l1, Step step) {
+  if (portable::held(scale)) return;
   for (int64_t block = begin / portable::kBlock; begin < end; begin += portable::kBlock, ++block) {
     const T r = rate * rates[block], decay = decays[block];
     const int64_t stop = std::min<int64_t>(end, begin + portable::kBlock);

@@ -16,3 +16,14 @@ REDUCTION void no_row(index_t i, const int32_t* index, T* worst, index_t size) {
   const T zero = 0;
   if (leads()) worst[i] = wrong > 0 ? zero / zero : zero;
 }
+
+// Whether parameters may move: scale = given, or NaN if one of the results is infinite or NaN, which holds an update
+// back (see update.h). told = step, by which the host knows whose results it reads. Needs one element of both.
+template <class T>
+REDUCTION void allow(index_t i, const double* results, T* scale, double* told, T given, uint64_t step, index_t size) {
+  const double wrong = sum_of<double>(size, [&](index_t j) { return double(!(results[j] - results[j] == 0)); });
+  if (!leads()) return;
+  const T zero = 0;
+  scale[i] = wrong > 0 ? zero / zero : given;
+  told[i] = double(step);
+}

@@ -6,6 +6,9 @@
 //
 //   g = scale * g + decay * w          l1: decay * sign(w) instead of decay * w
 //   r = rate * rates
+//
+// A scale that is NaN holds everything as it is: so an update can be launched before anybody knows whether the loss is
+// a number.
 #pragma once
 #include "portable.h"
 
@@ -17,6 +20,9 @@ KERNEL T regularised(T g, T w, T scale, T decay, bool l1) {
   const T pull = l1 ? T(w > 0) - T(w < 0) : w;
   return g * scale + decay * pull;
 }
+
+KERNEL bool held(float scale) { return scale != scale; }
+KERNEL bool held(double scale) { return scale != scale; }
 
 // Momentum. h = momentum * h + r g; w = w - h
 template <class T>
@@ -69,6 +75,7 @@ KERNEL void adam_step(T& w, T g, T& m, T& v, T r, T beta1, T beta2, T correction
 template <class T>
 KERNEL void sgd(index_t i, T* w, const T* g, T* h, const T* rates, const T* decays, T rate, T momentum, T scale,
                 bool l1) {
+  if (held(scale)) return;
   const index_t b = i / kBlock;
   sgd_step(w[i], regularised(g[i], w[i], scale, decays[b], l1), h[i], rate * rates[b], momentum);
 }
@@ -76,6 +83,7 @@ KERNEL void sgd(index_t i, T* w, const T* g, T* h, const T* rates, const T* deca
 template <class T>
 KERNEL void nesterov(index_t i, T* w, const T* g, T* h, const T* rates, const T* decays, T rate, T momentum, T scale,
                      bool l1) {
+  if (held(scale)) return;
   const index_t b = i / kBlock;
   nesterov_step(w[i], regularised(g[i], w[i], scale, decays[b], l1), h[i], rate * rates[b], momentum);
 }
@@ -83,6 +91,7 @@ KERNEL void nesterov(index_t i, T* w, const T* g, T* h, const T* rates, const T*
 template <class T>
 KERNEL void adagrad(index_t i, T* w, const T* g, T* h, const T* rates, const T* decays, T rate, T delta, T scale,
                     bool l1) {
+  if (held(scale)) return;
   const index_t b = i / kBlock;
   adagrad_step(w[i], regularised(g[i], w[i], scale, decays[b], l1), h[i], rate * rates[b], delta);
 }
@@ -90,6 +99,7 @@ KERNEL void adagrad(index_t i, T* w, const T* g, T* h, const T* rates, const T* 
 template <class T>
 KERNEL void rmsprop(index_t i, T* w, const T* g, T* h, const T* rates, const T* decays, T rate, T mean_decay, T delta,
                     T scale, bool l1) {
+  if (held(scale)) return;
   const index_t b = i / kBlock;
   rmsprop_step(w[i], regularised(g[i], w[i], scale, decays[b], l1), h[i], rate * rates[b], mean_decay, delta);
 }
@@ -97,6 +107,7 @@ KERNEL void rmsprop(index_t i, T* w, const T* g, T* h, const T* rates, const T* 
 template <class T>
 KERNEL void adadelta(index_t i, T* w, const T* g, T* h, T* d, const T* rates, const T* decays, T rate, T momentum,
                      T delta, T scale, bool l1) {
+  if (held(scale)) return;
   const index_t b = i / kBlock;
   adadelta_step(w[i], regularised(g[i], w[i], scale, decays[b], l1), h[i], d[i], rate * rates[b], momentum, delta);
 }
@@ -104,6 +115,7 @@ KERNEL void adadelta(index_t i, T* w, const T* g, T* h, T* d, const T* rates, co
 template <class T>
 KERNEL void adam(index_t i, T* w, const T* g, T* m, T* v, const T* rates, const T* decays, T rate, T beta1, T beta2,
                  T correction, T delta, T scale, bool l1) {
+  if (held(scale)) return;
   const index_t b = i / kBlock;
   adam_step(w[i], regularised(g[i], w[i], scale, decays[b], l1), m[i], v[i], rate * rates[b], beta1, beta2, correction,
             delta);

@@ -47,6 +47,20 @@ class Number:
         return repr(self._host[0].item())
 
 
+class Reading(ABC):
+    """An array of a device that the host wants to know again and again, without keeping the device waiting."""
+
+    array: Any
+
+    @abstractmethod
+    def start(self) -> None:
+        """Copies it to the host, behind what was launched before. It may be recorded."""
+
+    @abstractmethod
+    def wait(self) -> np.ndarray:
+        """Waits for the copy that was started last, and gives it. The next copy overwrites it."""
+
+
 class Device(ABC):
     """A place for arrays, with the operations that are not kernels."""
 
@@ -135,10 +149,9 @@ class Device(ABC):
     def synchronize(self) -> None:
         """Waits until everything that was started is done."""
 
-    def read_later(self, array: Any) -> Callable[[], np.ndarray]:
-        """Starts to copy an array to the host; calling what this returns waits for the copy, and gives it."""
-        values = self.to_numpy(array)
-        return lambda: values
+    def reading(self, array: Any) -> Reading:
+        """What copies this array to the host when it is asked to. Only for devices other than the CPU."""
+        raise DeviceError(f"{self!r} has its arrays on the host")
 
     #: Whether launches can be recorded, and the record replayed. Else everything runs when it is called.
     records = False

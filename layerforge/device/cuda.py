@@ -14,7 +14,6 @@ import hashlib
 import math
 import os
 import zipfile
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from .. import files
 from ..errors import DeviceError, SnapshotError
 from . import cudnn, nvrtc
-from .base import Device, Number, check_gemm, homes, refuse_while_recording
+from .base import Device, Number, Reading, check_gemm, homes, refuse_while_recording
 from .cublas import WORKSPACE, Cublas
 from .libraries import load
 
@@ -33,19 +32,24 @@ THREADS = 256  # in a block; csrc/grid.h promises the compiler no more, csrc/por
 WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
 OPTIONS = ("--extra-device-vectorization",)
 LEAST_ARCHITECTURE = 75
+EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
 NO_DRIVER = (
     'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use device "cpu"'
 )
 
 
+def libcuda() -> ctypes.CDLL:
+    """NVIDIA's driver. DeviceError without one."""
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise DeviceError(NO_DRIVER) from None
+
+
 def driver_version() -> tuple[int, int]:
     """The newest CUDA that the driver can run. DeviceError without a driver."""
     version = ctypes.c_int()
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        raise DeviceError(NO_DRIVER) from None
-    driver.cuDriverGetVersion(ctypes.byref(version))
+    libcuda().cuDriverGetVersion(ctypes.byref(version))
     return version.value // 1000, version.value % 1000 // 10
 
 
@@ -105,11 +109,11 @@ class Cuda(Device):
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.copies = cupy.cuda.Stream(non_blocking=True)
             self._staging = [Staging(cupy) for _ in range(4)]
+            self._numbers = Numbers(self)
         attributes = self._device.attributes
         self._places = attributes["MultiProcessorCount"] * (attributes["MaxThreadsPerMultiProcessor"] // THREADS)
         self._turn = 0
         self._recording = False
-        self._read: deque[Any] = deque(maxlen=16)  # pinned memory that copies may still be writing to
         self._functions: dict[str, int] = {}
         self._modules: list[Any] = []
         homes[cupy.ndarray] = lambda array: get(array.device.id)
@@ -157,23 +161,10 @@ class Cuda(Device):
         self._refuse("to_numpy")
         return array.get(stream=self.stream)
 
-    def read_later(self, array: Any) -> Callable[[], np.ndarray]:
-        self._refuse("read_later")
+    def reading(self, array: Any) -> Copy:
+        self._refuse("memory for a copy")
         self.use()
-        runtime = self.cupy.cuda.runtime
-        memory = self.cupy.cuda.alloc_pinned_memory(array.nbytes)
-        runtime.memcpyAsync(
-            memory.ptr, array.data.ptr, array.nbytes, runtime.memcpyDeviceToHost, self.stream.ptr
-        )  # fmt: skip
-        event = self.cupy.cuda.Event(disable_timing=True)
-        event.record(self.stream)
-        self._read.append(memory)
-
-        def wait() -> np.ndarray:
-            event.synchronize()
-            return np.frombuffer(memory, array.dtype, array.size).reshape(array.shape).copy()
-
-        return wait
+        return Copy(self, array)
 
     def from_numpy(self, out: Any, array: np.ndarray) -> None:
         self._refuse("from_numpy")
@@ -209,6 +200,18 @@ class Cuda(Device):
         event = self.cupy.cuda.Event(disable_timing=True)
         event.record(self.stream)
         return event
+
+    def record_event(self, event: Any) -> None:
+        """Lets an event say when the stream has come here; while a record is made, in each of its replays."""
+        if not self._recording:
+            event.record(self.stream)
+            return
+        # CuPy has no such call. The flag means that the host may wait for it, and is not allowed elsewhere.
+        error = libcuda().cuEventRecordWithFlags(
+            ctypes.c_void_p(event.ptr), ctypes.c_void_p(self.stream.ptr), EXTERNAL
+        )  # fmt: skip
+        if error:
+            raise DeviceError(f"the driver records no event that the host can wait for (error {error})")
 
     def synchronize(self) -> None:
         self._refuse("synchronize")
@@ -246,7 +249,12 @@ class Cuda(Device):
         return lambda: graph.launch(self.stream)
 
     def number(self, dtype: Any) -> Number:
-        return Number(self.zeros(1, dtype), self.from_numpy)
+        return Number(self.zeros(1, dtype), self._write)
+
+    def _write(self, array: Any, value: np.ndarray) -> None:
+        """Writes a number to the device's memory."""
+        self._refuse("a new number")
+        self._numbers.send(array, value)
 
     # Products.
 
@@ -341,6 +349,53 @@ class Cuda(Device):
         for key, name in form.siblings().items():
             self._functions[key] = module.get_function(program.names[name]).ptr
         return self._functions[form.key]
+
+
+class Copy(Reading):
+    """An array's copy in pinned memory. In a record, an event of its own says when it is there, while the rest runs."""
+
+    def __init__(self, gpu: Cuda, array: Any):
+        self.gpu = gpu
+        self.array = array
+        self.memory = gpu.cupy.cuda.alloc_pinned_memory(array.nbytes)
+        self.values = np.frombuffer(self.memory, array.dtype, array.size).reshape(array.shape)
+        self.event = gpu.cupy.cuda.Event(disable_timing=True)
+
+    def start(self) -> None:
+        gpu, runtime = self.gpu, self.gpu.cupy.cuda.runtime
+        runtime.memcpyAsync(
+            self.memory.ptr, self.array.data.ptr, self.array.nbytes, runtime.memcpyDeviceToHost, gpu.stream.ptr
+        )  # fmt: skip
+        gpu.record_event(self.event)
+
+    def wait(self) -> np.ndarray:
+        self.event.synchronize()
+        return self.values
+
+
+class Numbers:
+    """Numbers on their way to the device, in pinned memory: a few at a time, each in a place of its own."""
+
+    PLACES = 16
+    SIZE = 8  # bytes of the largest
+
+    def __init__(self, gpu: Cuda):
+        self.gpu = gpu
+        self.memory = gpu.cupy.cuda.alloc_pinned_memory(self.PLACES * self.SIZE)
+        self.bytes = np.frombuffer(self.memory, np.uint8, self.PLACES * self.SIZE).reshape(self.PLACES, self.SIZE)
+        self.events = [gpu.cupy.cuda.Event(disable_timing=True) for _ in range(self.PLACES)]
+        self.turn = 0
+
+    def send(self, array: Any, value: np.ndarray) -> None:
+        """Starts to copy a number; nobody waits, unless all places are taken."""
+        place, runtime, stream = self.turn, self.gpu.cupy.cuda.runtime, self.gpu.stream
+        self.turn = (place + 1) % self.PLACES
+        self.events[place].synchronize()
+        self.bytes[place, : value.nbytes] = value.view(np.uint8)
+        runtime.memcpyAsync(
+            array.data.ptr, self.memory.ptr + place * self.SIZE, value.nbytes, runtime.memcpyHostToDevice, stream.ptr
+        )  # fmt: skip
+        self.events[place].record(stream)
 
 
 class Staging:

@@ -20,7 +20,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..errors import DeviceError, KernelError
 from . import blas
-from .base import Device, Number, check_gemm, homes, refuse_while_recording
+from .base import Device, Number, Reading, check_gemm, homes, refuse_while_recording
 from .cublas import Cublas
 
 #: Functions of numpy's that layers may call on a device's arrays, because CuPy has them too.
@@ -208,6 +208,20 @@ class HostBlas:
         return 0
 
 
+class Copy(Reading):
+    """A copy of an array that comes when the stream comes to it."""
+
+    def __init__(self, array: Array):
+        self.array = array
+        self.values = np.zeros(array.shape, array.dtype)
+
+    def start(self) -> None:
+        stream.do(lambda: np.copyto(self.values, self.array._memory))
+
+    def wait(self) -> np.ndarray:
+        return self.values
+
+
 class Emulated(Device):
     """A GPU that is none."""
 
@@ -280,6 +294,10 @@ class Emulated(Device):
             raise DeviceError(f"from_numpy: an array {np.shape(array)} does not fit one of shape {out.shape}")
         out._memory[...] = array
 
+    def reading(self, array: Array) -> Copy:
+        stream.refuse("memory for a copy")
+        return Copy(array)
+
     def synchronize(self) -> None:
         stream.refuse("synchronize")  # else nothing to wait for: every call returns when its work is done
 
@@ -299,7 +317,11 @@ class Emulated(Device):
         return replay
 
     def number(self, dtype: Any) -> Number:
-        return Number(self.zeros(1, dtype), self.from_numpy)
+        return Number(self.zeros(1, dtype), self._write)
+
+    def _write(self, array: Array, value: np.ndarray) -> None:
+        stream.refuse("a new number")
+        array._memory[...] = value
 
     def grid(self, count: int) -> tuple[int, int]:
         return min(BLOCKS, -(-count // THREADS)), THREADS

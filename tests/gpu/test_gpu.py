@@ -8,7 +8,7 @@ from layerforge import schema
 from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.datum import Datum, datum_bytes
 from layerforge.device import cudnn
-from layerforge.errors import DeviceError
+from layerforge.errors import DeviceError, NotFiniteError
 from layerforge.kernels import Kernels
 from layerforge.testing import Bench, assert_close
 
@@ -175,14 +175,50 @@ def test_what_cannot_be_recorded(gpu, what, call):
 
 
 def test_replayed_as_launched(gpu, tmp_path):
-    """The same bits after 30 iterations, with dropout and a rate that falls."""
+    """The same bits after 30 iterations, with dropout and a rate that falls; an iteration is one record."""
     replayed, launched = (solver(tmp_path, "gpu") for _ in range(2))
     launched.net.passes.recorded = launched.rule.records = False
     np.testing.assert_array_equal(losses(replayed, 30), losses(launched, 30))
-    assert replayed.net.passes.forward_recorder.records > 0
-    assert replayed.rule._recorder.records == 1
+    assert replayed.iteration.recorder.records == 1
+    assert not replayed.net.passes.apart
     for mine, theirs in zip(replayed.net.owned, launched.net.owned, strict=True):
         np.testing.assert_array_equal(gpu.to_numpy(mine.data), gpu.to_numpy(theirs.data))
+
+
+def test_the_host_reads_while_a_record_goes_on(gpu):
+    """The results of this replay, not of the last one; and before the replay is over."""
+    x, y, work = gpu.zeros(4), gpu.zeros(4), gpu.zeros(1 << 26)
+    reading = gpu.reading(y)
+    K = Kernels("eltwise.h")
+
+    def run():
+        K.add(x, x, y)
+        reading.start()
+        for _ in range(50):
+            K.add(work, work, work)
+
+    run()
+    replay = gpu.record(run)
+    early = 0
+    for value in range(1, 20):
+        gpu.from_numpy(x, np.full(4, value))
+        replay()
+        values = reading.wait().copy()
+        early += not gpu.stream.done
+        np.testing.assert_array_equal(values, np.full(4, 2 * value))
+    assert early > 10
+
+
+def test_a_loss_that_is_no_number_moves_nothing(gpu, tmp_path):
+    """Although the update is launched with the rest."""
+    made = solver(tmp_path, "gpu")
+    losses(made, 5)
+    made.net.params["conv1"][0].data[0] = np.inf
+    before = [gpu.to_numpy(p.data) for p in made.net.owned[1:]]
+    with pytest.raises(NotFiniteError):
+        made.step(1)
+    for mine, kept in zip(made.net.owned[1:], before, strict=True):
+        np.testing.assert_array_equal(gpu.to_numpy(mine.data), kept)
 
 
 def test_images_as_bytes(gpu, tmp_path):

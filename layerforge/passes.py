@@ -39,7 +39,7 @@ class Passes:
         self.starts = [end - n - 1 for end, n in zip(ends, losses, strict=True)]
         for node in net.nodes:
             node.layer.step = self.number
-        self.doubts: dict[int, Callable[[], None]] = {}
+        self.doubts: dict[int, tuple[int, Callable[[], None]]] = {}  # node -> a place in results, and who looks again
         self.recorded = device.records
         me = weakref.proxy(self)
         self.not_recorded: dict[str, str] = {}  # how messages name a layer -> why
@@ -88,7 +88,7 @@ class Passes:
         return [*self._start("data"), *layers]
 
     def _forward_step(self, i: int, node: Node) -> Step:
-        net, place, doubts = self.net, self.places[i], self.doubts
+        net, place, me = self.net, self.places[i], weakref.proxy(self)
 
         def run() -> None:
             for callback in net._before["forward"]:
@@ -98,25 +98,33 @@ class Passes:
             node.forward(node.bottom, node.top)
             for k, (view, _) in enumerate(node.losses):
                 K.total_of(view.data, place[k : k + 1], view.count)
-            doubt = node.layer.take_doubt()
-            if doubt is None:
-                if doubts.pop(i, None) is not None:
-                    place[-1:].fill(0)
-            else:
-                array, doubts[i] = doubt
-                K.total_of(array, place[-1:], 1)
+            me._note_doubt(i, node)
             for callback in net._after["forward"]:
                 callback(i)
 
         return Step(run, records(node), node.layer.title)
+
+    def _note_doubt(self, i: int, node: Node) -> None:
+        """Sees to it that what a layer doubts is among the results."""
+        doubt = node.layer.take_doubt()
+        if doubt is None:
+            if self.doubts.pop(i, None) is not None:
+                self.places[i][-1:].fill(0)
+            return
+        array, look = doubt
+        summed = next((k for k, (view, _) in enumerate(node.losses) if view.data is array), len(node.losses))
+        if summed == len(node.losses):
+            K.total_of(array, self.places[i][-1:], 1)
+        self.doubts[i] = summed, look
 
     def loss(self, values: np.ndarray, ran: Sequence[int]) -> float:
         """The weighted loss of the layers that ran, from the results of the pass. Raises what is wrong with data."""
         loss = 0.0
         for i in ran:
             start, node = self.starts[i], self.net.nodes[i]
-            if i in self.doubts and math.isnan(values[start + len(node.losses)]):
-                self.doubts[i]()
+            summed, look = self.doubts.get(i, (0, None))
+            if look is not None and math.isnan(values[start + summed]):
+                look()
             for k, (_, weight) in enumerate(node.losses):
                 loss += weight * float(values[start + k])
         return loss

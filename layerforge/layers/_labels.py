@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..blob import Shape, View
 from ..errors import DataError
+from ..kernels import Kernels
 from ..layer import Layer, count
+
+K = Kernels("labels.h")
 
 SHARES = 1024  # into how many sums the rows are divided at most, so that all threads have work
 
@@ -19,6 +24,26 @@ def rows(scores: Shape, axis: int) -> tuple[int, int, int]:
 def shares(rows: int) -> int:
     """How many sums the rows are divided into: a function of their number alone, whatever the threads."""
     return max(1, min(SHARES, rows))
+
+
+def mean_size(rows: int) -> int:
+    """The scratch that `mean` needs."""
+    return 2 * shares(rows)
+
+
+def mean(values: Any, scratch: Any, mean: Any, divisor: Any, fixed: float) -> None:
+    """mean = the sum of the values that count / divisor, both arrays of one; ``divisor`` is max(1, ``fixed``), or where
+    that is negative, the number of values that count.
+
+    The sum is formed in double precision, in an order that the number of values alone decides.
+    """
+    rows, parts = values.size, shares(values.size)
+    if rows <= parts:
+        K.mean_of_few_rows(values, mean, divisor, rows, fixed)
+        return
+    sums, counted = scratch[:parts], scratch[parts : 2 * parts]
+    K.share_of_rows(values, sums, counted, rows, parts)
+    K.mean_of_rows(sums, counted, mean, divisor, parts, fixed)
 
 
 def require_shape(layer: Layer, scores: Shape, labels: Shape, axis: int) -> None:

@@ -6,11 +6,8 @@ from typing import Any
 
 from ..blob import View
 from ..errors import DefinitionError
-from ..kernels import Kernels
 from ..layer import Layer
-from ._labels import shares
-
-K = Kernels("labels.h")
+from . import _labels
 
 
 class Normalization:
@@ -45,7 +42,7 @@ class Normalization:
 
 def scratch_size(rows: int) -> int:
     """The scratch that `values` and `mean` need together."""
-    return rows + 2 * shares(rows)
+    return rows + _labels.mean_size(rows)
 
 
 def values(layer: Layer, rows: int) -> Any:
@@ -54,12 +51,8 @@ def values(layer: Layer, rows: int) -> Any:
 
 
 def mean(layer: Layer, rows: int, loss: View, divisor: float) -> None:
-    """The loss from its rows' values, and the state "divisor", an array of one, for backward.
+    """The loss from its rows' values, and the state "divisor", an array of one, for backward; see `_labels.mean`.
 
     ``divisor`` is what the sum is divided by, though never less than 1; negative, it is the number of rows that count.
-    The sum is formed in double precision, in an order that the number of rows alone decides.
     """
-    parts = shares(rows)
-    sums, counted = layer.scratch[rows : rows + parts], layer.scratch[rows + parts : rows + 2 * parts]
-    K.share_of_rows(values(layer, rows), sums, counted, rows, parts)
-    K.mean_of_rows(sums, counted, loss.data, layer.state["divisor"], parts, divisor)
+    _labels.mean(values(layer, rows), layer.scratch[rows:], loss.data, layer.state["divisor"], divisor)

@@ -1,7 +1,5 @@
 """Accuracy."""
 
-import numpy as np
-
 from ..errors import DefinitionError
 from ..kernels import Kernels
 from ..layer import Layer
@@ -50,18 +48,17 @@ class Accuracy(Layer):
 
     def scratch_size(self, x, label):
         outer, _, inner = self.rows(x)
-        return outer * inner + 2 * _labels.shares(outer * inner) + 1
+        return outer * inner + 1 + _labels.mean_size(outer * inner)
 
     def forward(self, bottom, top):
         x, label = bottom
         accuracy = top[0]
         outer, channels, inner = self.rows(x.shape)
-        n, shares = outer * inner, _labels.shares(outer * inner)
-        value, sums, counted, divisor = np.split(self.scratch[: n + 2 * shares + 1], (n, n + shares, n + 2 * shares))
+        n = outer * inner
+        value, divisor, scratch = self.scratch[:n], self.scratch[n : n + 1], self.scratch[n + 1 :]
         ignore = (self.ignored is not None, self.ignored or 0)
         K.accuracy_rows(x.data, label.data, value, channels, inner, self.options.top_k, *ignore)
-        K.share_of_rows(value, sums, counted, n, shares)
-        K.mean_of_rows(sums, counted, accuracy.data, divisor, shares, -1)
+        _labels.mean(value, scratch, accuracy.data, divisor, -1)
         if len(top) > 1:
             K.accuracy_of_class(value, label.data, top[1].data, n, channels)
         self.doubt(accuracy.data, lambda: _labels.check(self, label, channels, self.ignored))

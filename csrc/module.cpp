@@ -16,6 +16,7 @@ void define_checksum(py::module_& m);     // checksum.cpp
 void define_convolution(py::module_& m);  // cpu/convolution.cpp
 void define_depthwise(py::module_& m);    // cpu/depthwise_blocks.cpp
 void define_products(py::module_& m);     // cpu/products.cpp
+void define_records(py::module_& m);      // records.cpp
 void define_winograd(py::module_& m);     // cpu/winograd.cpp
 #ifdef LAYERFORGE_ONEDNN
 void define_onednn(py::module_& m);  // cpu/onednn_convolution.cpp
@@ -399,6 +400,7 @@ PYBIND11_MODULE(_csrc, m) {
   define_products(m);
   define_winograd(m);
   define_checksum(m);
+  define_records(m);
 #ifdef LAYERFORGE_ONEDNN
   define_onednn(m);
 #endif

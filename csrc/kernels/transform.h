@@ -28,3 +28,19 @@ KERNEL void transform_batch(index_t i, const uint8_t* images, const int32_t* win
   transform_image(i % size, images + n * capacity, y + n * size, mean_image, mean_values, scale, channels, height,
                   width, window[0], window[1], window[2], window[3], window[4] != 0, window[5] != 0);
 }
+
+// Those six numbers of the images first, first + 1, ..., which are of one size: windows (N, 6). The crop lies anywhere,
+// or in the middle, and every second image is mirrored by chance, if at all.
+KERNEL void choose_windows(index_t i, int32_t* windows, int image_height, int image_width, int height, int width,
+                           bool interleaved, bool random_crop, bool mirror, uint64_t seed, uint32_t stream,
+                           uint64_t first) {
+  const int room_y = image_height - height, room_x = image_width - width;
+  const Words chance = philox(seed, stream, first + i, 0);
+  int32_t* const window = windows + 6 * i;
+  window[0] = image_height;
+  window[1] = image_width;
+  window[2] = random_crop ? int32_t(uint64_t(chance.word[0]) * uint32_t(room_y + 1) >> 32) : room_y / 2;
+  window[3] = random_crop ? int32_t(uint64_t(chance.word[1]) * uint32_t(room_x + 1) >> 32) : room_x / 2;
+  window[4] = interleaved;
+  window[5] = mirror && chance.word[2] >> 31;
+}

@@ -21,11 +21,9 @@ class Hdf5Batches:
     ``dtype``, what is transformed float32. Raises DataError for a NaN in a dataset that has "label" in its name.
     """
 
-    pieces = 1
-
     def __init__(self, source: Hdf5Source, batch_size: int, dtype: Any, transformer: Transformer | None = None):
         self.source = source
-        self.batch_size = batch_size
+        self.batch_size = self.rows = batch_size  # rows: of a piece, which is the whole
         self.dtype = dtype
         self.transformer = transformer
         self._plain: np.ndarray | None = None  # the first dataset's part of a batch before it is transformed
@@ -66,14 +64,14 @@ class Hdf5Batches:
             self._plain = np.empty((self.batch_size, *self.source.shapes[self.source.names[0]]), np.float32)
         return [np.empty((self.batch_size, *row), kind) for row, kind in zip(self.shapes, kinds, strict=True)]
 
-    def fill(self, slot: Slot, piece: int, index: int) -> None:
+    def fill(self, slot: Slot, row: int, count: int, index: int) -> None:
         arrays: list[np.ndarray] = slot.batch
         rows = arrays if self._plain is None else [self._plain, *arrays[1:]]
         self.source.fill(index, rows)
         self._refuse_nan(rows, index)
         if self.transformer is not None:
-            for i, row in enumerate(rows[0]):
-                self.transformer(Image(row, False), arrays[0][i], index + i)
+            for i, plain in enumerate(rows[0]):
+                self.transformer(Image(plain, False), arrays[0][i], index + i)
 
     def _refuse_nan(self, rows: Sequence[np.ndarray], index: int) -> None:
         for name, values in zip(self.source.names, rows, strict=True):

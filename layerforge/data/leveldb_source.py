@@ -6,7 +6,7 @@ import mmap
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ class LevelDbSource(Source):
 
     def borrow(self, position: int) -> Datum:
         return self._parse(position, self._value(position))
+
+    def values(self, positions: Sequence[int]) -> list[Any]:
+        return [self._value(position) for position in positions]
 
     def key(self, position: int) -> bytes:
         return self._records.key(self._require(position))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..datum import Datum, parse_datum
 from ..errors import DataError
@@ -79,6 +79,7 @@ class LmdbSource(Source):
         import lmdb
 
         self.uri = uri
+        self._failure = lmdb.Error
         self._lock = threading.Lock()
         self._index: _Keys | None = None
         self._at = -1  # the cursor's position; -1: nowhere
@@ -102,10 +103,22 @@ class LmdbSource(Source):
         return self._count
 
     def read(self, position: int) -> Datum:
-        return self._parse(position, bytes(self._item(position)[1]))
+        return self._parse(position, bytes(self._value(position)))
 
     def borrow(self, position: int) -> Datum:
-        return self._parse(position, self._item(position)[1])
+        return self._parse(position, self._value(position))
+
+    def values(self, positions: Sequence[int]) -> list[Any]:
+        with self._lock:
+            return [self._at_position(position).value() for position in positions]
+
+    def key(self, position: int) -> bytes:
+        with self._lock:
+            return bytes(self._at_position(position).key())
+
+    def _value(self, position: int) -> Any:
+        (value,) = self.values([position])
+        return value
 
     def _parse(self, position: int, value: Any) -> Datum:
         try:
@@ -113,23 +126,18 @@ class LmdbSource(Source):
         except DataError as error:
             raise BadRecord(f"{self.describe(position)}: {error.message}") from None
 
-    def key(self, position: int) -> bytes:
-        return self._item(position)[0]
-
-    def _item(self, position: int) -> tuple[bytes, memoryview]:
-        import lmdb
-
+    def _at_position(self, position: int) -> Any:
+        """The cursor, on a position. The lock is held."""
         if not 0 <= position < self._count:
             raise DataError(f'source "{self.uri}" has no record {position}: it has {self._count}')
-        with self._lock:
-            if self._environment is None:
-                raise DataError(f'source "{self.uri}" is closed')
-            try:
-                self._move(position)
-                return bytes(self._cursor.key()), self._cursor.value()
-            except lmdb.Error as error:
-                self._at = -1
-                raise DataError(f'source "{self.uri}": record {position} cannot be read: {error}') from error
+        if self._environment is None:
+            raise DataError(f'source "{self.uri}" is closed')
+        try:
+            self._move(position)
+        except self._failure as error:
+            self._at = -1
+            raise DataError(f'source "{self.uri}": record {position} cannot be read: {error}') from error
+        return self._cursor
 
     def _move(self, position: int) -> None:
         """Puts the cursor on a position."""
@@ -165,7 +173,7 @@ class _Keys:
     def __init__(self, cursor: Any, count: int):
         cursor.first()
         keys = [bytes(key) for key in cursor.iternext(keys=True, values=False)]
-        self.ends = np.cumsum([len(key) for key in keys])
+        self.ends = array("q", itertools.accumulate(map(len, keys)))
         self.text = b"".join(keys)
 
     def __getitem__(self, position: int) -> bytes:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -30,6 +31,8 @@ __all__ = ["Ahead", "Batch", "Loader"]
 log = logging.getLogger(__name__)
 
 W = TypeVar("W", bound=Work)
+
+RUN = 16  # raw records that one thread copies at once
 
 
 class Ahead(Generic[W]):
@@ -150,6 +153,7 @@ class Records:
         self.skip_bad = skip_bad
         self.pinned: Pinned | None = None  # where the batches are images as bytes, what gives them memory
         self.capacity = 0  # bytes of the first image, if it is one of bytes
+        self.plain: tuple[int, int, int] | None = None  # its shape, if they lie in planes as those of raw records do
         self.bad: set[int] = set()
         self.skipped = 0
         self._lock = threading.Lock()
@@ -162,8 +166,9 @@ class Records:
         self.source.open()
 
     @property
-    def pieces(self) -> int:
-        return self.batch_size
+    def rows(self) -> int:
+        # In batches of one, each record may have other channels than the one before.
+        return RUN if self.pinned is not None and self.plain and self.batch_size > 1 else 1
 
     def reseed(self, seed: int) -> None:
         self.order.reseed(seed)
@@ -172,6 +177,7 @@ class Records:
     def shape(self, index: int) -> tuple[int, int, int]:
         _, _, shape, image = self.record(index)
         self.capacity = image.pixels.size if image.pixels.dtype == np.uint8 else 0
+        self.plain = image.shape if self.capacity and not image.interleaved else None
         return shape
 
     def empty(self, shape: tuple[int, ...]) -> Batch | RawBatch:
@@ -191,7 +197,24 @@ class Records:
                 self._skip(position, error)
         raise DataError(f'source "{self.uri}": every one of its {len(self.source)} records is damaged')
 
-    def fill(self, slot: Slot, piece: int, index: int) -> None:
+    def fill(self, slot: Slot, row: int, count: int, index: int) -> None:
+        left = range(count) if self.rows == 1 else self._copy(slot.batch, row, count, index)
+        for i in left:
+            self._fill(slot, row + i, index + i)
+
+    def _copy(self, batch: RawBatch, row: int, count: int, index: int) -> Sequence[int]:
+        """Copies those records of a run whose images are as the first one's was: then nothing else can be wrong with
+        them. Which are left, for `_fill`."""
+        try:
+            values = self.source.values([self.order(index + i) for i in range(count)])
+        except DataError:  # of one record, which `_fill` will meet again
+            values = None
+        if values is None:
+            return range(count)
+        assert self.plain is not None
+        return batch.copy(row, values, self.plain, self.transformer, index)
+
+    def _fill(self, slot: Slot, row: int, index: int) -> None:
         position, datum, shape, image = self.record(index)
         batch = slot.batch
         raw = isinstance(batch, RawBatch)
@@ -204,10 +227,10 @@ class Records:
                 )
             slot.batch = self.empty(shape)
         if raw:
-            batch.put(piece, image, self.transformer, index)
+            slot.batch.put(row, image, self.transformer, index)
         else:
-            self.transformer(image, slot.batch.data[piece], index)
-        slot.batch.labels[piece] = self.source.label(position, datum)
+            self.transformer(image, slot.batch.data[row], index)
+        slot.batch.labels[row] = self.source.label(position, datum)
 
     def _shaped(self, position: int) -> tuple[Datum, tuple[int, int, int], Image]:
         """A record, what shape it becomes, and its image. Errors name the record."""

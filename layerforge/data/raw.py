@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..kernels import Kernels
+from ..native import _csrc
 from .decode import Image
-from .transform import Transformer
+from .transform import NUMBERS, Transformer
 
 K = Kernels("transform.h")
-
-NUMBERS = 6  # that the kernel wants of each image: height, width, top, left, interleaved, mirrored
 
 Pinned = Callable[[Sequence[int], Any], np.ndarray]
 
@@ -30,6 +29,7 @@ class RawBatch:
 
     def __init__(self, pinned: Pinned, capacity: int, shape: tuple[int, ...], label_shape: tuple[int, ...]):
         self.shape = shape
+        self.size = shape[2], shape[3]  # of what becomes of an image
         self.pixels = pinned((shape[0], capacity), np.uint8)
         self.windows = pinned((shape[0], NUMBERS), np.int32)
         self.labels = np.empty((shape[0], *label_shape), np.float64)
@@ -37,16 +37,28 @@ class RawBatch:
 
     def put(self, place: int, image: Image, transformer: Transformer, index: int) -> None:
         """Lays down an image, of the running number ``index``."""
-        pixels, (channels, height, width) = image.pixels, self.shape[1:]
+        pixels = image.pixels
         if pixels.dtype == np.uint8 and pixels.size <= self.pixels.shape[1]:
             self.pixels[place, : pixels.size] = pixels.reshape(-1)
-            top, left, mirror = transformer.window(image.shape, (height, width), index)
-            self.windows[place] = (*image.shape[1:], top, left, image.interleaved, mirror)
+            transformer.windows(self.windows[place : place + 1], image.shape, image.interleaved, self.size, index)
             self.apart.pop(place, None)
             return
-        self.apart[place] = np.empty((channels, height, width), np.float32)
-        self.windows[place] = (height, width, 0, 0, 0, 0)
+        self.apart[place] = np.empty(self.shape[1:], np.float32)
+        self.windows[place] = (*self.size, 0, 0, 0, 0)
         transformer(image, self.apart[place], index)
+
+    def copy(
+        self, place: int, values: list[Any], image: tuple[int, int, int], transformer: Transformer, index: int
+    ) -> Sequence[int]:
+        """Lays down images, and labels, of one shape from records as they are stored, the first of them of the running
+        number ``index``, at ``place`` and behind it. Returns which are no bytes in this shape, and so were left out."""
+        part = np.s_[place : place + len(values)]
+        left: list[int] = _csrc.copy_records(values, image, self.pixels[part], self.labels[part])
+        transformer.windows(self.windows[part], image, False, self.size, index)
+        if self.apart:
+            for i in range(place, place + len(values)):
+                self.apart.pop(i, None)
+        return left
 
 
 class Uploads:
@@ -65,7 +77,7 @@ class Uploads:
             self._wait = None
 
     def send(self, batch: RawBatch, y: Any, transformer: Transformer) -> None:
-        """Copies a batch to the device and transforms it there; ``y`` float32 (N, C, H, W)."""
+        """Copies a batch to the device and transforms it there; ``y`` (N, C, H, W)."""
         device, (_, channels, height, width) = self.device, batch.shape
         self._turn = 1 - self._turn
         buffer = self._buffers[self._turn]

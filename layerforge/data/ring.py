@@ -1,7 +1,7 @@
 """The ring: the batches that threads make ahead of whoever takes them.
 
-What a batch is made of is the business of `Work`: pieces, each by its running number alone. So neither the number of
-threads nor their turns change what is in a batch.
+What a batch is made of is the business of `Work`: pieces of some rows, each by its running number alone. So neither the
+number of threads nor their turns change what is in a batch.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Work(Protocol):
     batch_size: int  # rows
 
     @property
-    def pieces(self) -> int:
-        """In how many pieces of equally many rows a batch is made: its rows, or 1."""
+    def rows(self) -> int:
+        """How many rows a piece has that one thread makes at once; the last one of a batch may have fewer."""
 
     @property
     def uri(self) -> str:
@@ -48,8 +48,9 @@ class Work(Protocol):
     def empty(self, shape: tuple[int, ...]) -> Any:
         """Memory for a batch of rows of this shape: `Batch`, other arrays, or what else `fill` knows."""
 
-    def fill(self, slot: Slot, piece: int, index: int) -> None:
-        """Makes a piece of ``slot.batch`` from row ``index`` on. Raises what is wrong with it."""
+    def fill(self, slot: Slot, row: int, count: int, index: int) -> None:
+        """Makes ``count`` rows of ``slot.batch`` from ``row`` on, the first of them number ``index`` as in `shape`.
+        Raises what is wrong with the first that cannot be made."""
 
     def reseed(self, seed: int) -> None:
         """Takes random numbers from another seed from now on."""
@@ -82,6 +83,7 @@ class Ring:
         self.freed = 0  # of those, how many came back
         self._count = slots
         self._slots: list[Slot] = []
+        self._pieces = 0  # of a batch
         self._claimed = 0  # pieces
         self._active = 0  # threads within a piece
         self._changed = threading.Condition()
@@ -99,9 +101,9 @@ class Ring:
         self._allocate()
         slot = self._slots[0]
         if not slot.done:
-            for piece in range(self.work.pieces):
-                self.work.fill(slot, piece, self._row(self.taken * self.work.pieces + piece))
-            slot.done = self.work.pieces
+            for piece in range(self._pieces):
+                self._fill(self.taken, piece)
+            slot.done = self._pieces
         return slot.batch
 
     def run(self, threads: int) -> None:
@@ -120,17 +122,20 @@ class Ring:
         if not self._slots:
             self.work.open()
             shape = self.work.shape(self.start)
+            self._pieces = -(-self.work.batch_size // self.work.rows)
             self._slots = [Slot(self.work.empty(shape)) for _ in range(self._count)]
 
-    def _row(self, number: int) -> int:
-        """The first row of a piece, counted from the first piece after the start."""
-        return self.start + number * (self.work.batch_size // self.work.pieces)
+    def _fill(self, batch: int, piece: int) -> None:
+        """Makes a piece of a batch, both counted from the start."""
+        size, row = self.work.batch_size, piece * self.work.rows
+        count = min(self.work.rows, size - row)
+        self.work.fill(self._slots[batch % self._count], row, count, self.start + batch * size + row)
 
     def wait(self) -> Any:
         """Waits for the next batch. Raises the error of its first piece that has one."""
         slot = self._slots[self.taken % self._count]
         with self._changed:
-            self._changed.wait_for(lambda: slot.done == self.work.pieces)
+            self._changed.wait_for(lambda: slot.done == self._pieces)
         if slot.errors:
             raise slot.errors[min(slot.errors)]
         return slot.batch
@@ -159,7 +164,7 @@ class Ring:
                 self._changed.notify_all()
 
     def _room(self) -> bool:
-        return not self._paused and self._claimed < (self.freed + self._count) * self.work.pieces
+        return not self._paused and self._claimed < (self.freed + self._count) * self._pieces
 
     def _work(self) -> None:
         while True:
@@ -170,12 +175,11 @@ class Ring:
                 number = self._claimed
                 self._claimed += 1
                 self._active += 1
-                index = self._row(number)
-            batch, piece = divmod(number, self.work.pieces)
+            batch, piece = divmod(number, self._pieces)
             slot = self._slots[batch % self._count]
             error: BaseException | None = None
             try:
-                self.work.fill(slot, piece, index)
+                self._fill(batch, piece)
             except BaseException as reason:
                 error = reason
             with self._changed:
@@ -183,7 +187,7 @@ class Ring:
                     slot.errors[piece] = error
                 slot.done += 1
                 self._active -= 1
-                if slot.done == self.work.pieces or self._paused:
+                if slot.done == self._pieces or self._paused:
                     self._changed.notify_all()
 
     def close(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from ..datum import Datum
 from . import sample
@@ -36,6 +38,9 @@ class SampleSource(Source):
 
     def borrow(self, position: int) -> Datum:
         return self._database.borrow(position) if self._database else self._sample.datum(position)
+
+    def values(self, positions: Sequence[int]) -> list[Any] | None:
+        return self._database.values(positions) if self._database else None
 
     def key(self, position: int) -> bytes:
         return self._sample.key(position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ class Source(ABC):
     def borrow(self, position: int) -> Datum:
         """The same, but its bytes may be a view that must not be touched once the source is closed."""
         return self.read(position)
+
+    def values(self, positions: Sequence[int]) -> list[Any] | None:
+        """The bytes of records, each a Datum, on the terms of `borrow`; None where records do not lie there as such."""
+        return None
 
     def label(self, position: int, datum: Datum) -> Any:
         """The label, or labels, of a record that was just read: what ``label_shape`` says."""

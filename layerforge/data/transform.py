@@ -10,11 +10,11 @@ from .. import wire
 from ..datum import Datum
 from ..errors import DataError, DefinitionError, ShapeError
 from ..kernels import Kernels
-from ..random import philox
 from .decode import Image, decode
 
 K = Kernels("transform.h")
 TRAIN = 0
+NUMBERS = 6  # that `Transformer.windows` gives of each record
 
 
 class Transformer:
@@ -96,14 +96,20 @@ class Transformer:
 
     def window(self, image: tuple[int, int, int], out: tuple[int, int], index: int) -> tuple[int, int, bool]:
         """Where the crop of record ``index`` begins, (top, left), and whether it is mirrored."""
-        room_y, room_x = image[1] - out[0], image[2] - out[1]
-        top, left, mirror = room_y // 2, room_x // 2, False
-        if self.mirror or (self.random_crop and (room_y or room_x)):
-            words = philox(self.seed, self.stream, index, 3).tolist()
-            if self.random_crop:
-                top, left = words[0] * (room_y + 1) >> 32, words[1] * (room_x + 1) >> 32
-            mirror = self.mirror and words[2] >= 1 << 31
-        return top, left, mirror
+        numbers = np.empty((1, NUMBERS), np.int32)
+        self.windows(numbers, image, False, out, index)
+        _, _, top, left, _, mirror = numbers[0].tolist()
+        return top, left, bool(mirror)
+
+    def windows(
+        self, numbers: np.ndarray, image: tuple[int, int, int], interleaved: bool, out: tuple[int, int], index: int
+    ) -> None:
+        """The same of records of one shape, from ``index`` on, as the kernel for batches wants it: (N, 6) int32 of
+        height, width, top, left, interleaved, mirrored."""
+        K.choose_windows(
+            numbers, *image[1:], *out, interleaved, self.random_crop, self.mirror, self.seed, self.stream, index,
+            count=len(numbers),
+        )  # fmt: skip
 
     def channel_means(self, channels: int) -> np.ndarray | None:
         """``mean_value`` for each channel; None where there is none."""

@@ -92,6 +92,7 @@ class WindowBatches:
     """
 
     label_shape: tuple[int, ...] = ()
+    rows = 1
 
     def __init__(
         self,
@@ -146,10 +147,6 @@ class WindowBatches:
                     "must be such"
                 )
 
-    @property
-    def pieces(self) -> int:
-        return self.batch_size
-
     def open(self) -> None:
         """There is nothing to make ready."""
 
@@ -162,10 +159,10 @@ class WindowBatches:
     def reseed(self, seed: int) -> None:
         self.seed = seed
 
-    def fill(self, slot: Slot, piece: int, index: int) -> None:
+    def fill(self, slot: Slot, row: int, count: int, index: int) -> None:
         import cv2
 
-        foreground = piece >= self.background
+        foreground = row >= self.background
         pool = self._pools[foreground]
         words = philox(self.seed, self.stream, index, 2).tolist()
         window = pool[words[0] * len(pool) >> 32]
@@ -177,7 +174,7 @@ class WindowBatches:
                 f"{self.uri}:{window.line}: the window from {window.box[:2]} to {window.box[2:]} must lie in "
                 f'"{self.file.paths[window.image]}", which is {image.shape[1]} pixels wide and {image.shape[0]} high'
             )
-        out = slot.batch.data[piece]
+        out = slot.batch.data[row]
         x, y, width, height = place.part
         tall, wide = place.size
         crop = np.zeros((self.crop, self.crop, self.file.channels), np.uint8)
@@ -191,7 +188,7 @@ class WindowBatches:
         out[:, place.top + max(tall, 0) :] = 0
         out[:, :, : place.left] = 0
         out[:, :, place.left + max(wide, 0) :] = 0
-        slot.batch.labels[piece] = window.label if foreground else 0
+        slot.batch.labels[row] = window.label if foreground else 0
 
     def _image(self, image: int) -> np.ndarray:
         """The pixels of an image, uint8 (H, W, C)."""

@@ -63,6 +63,7 @@ def test_a_source(folder):
     assert datum.encoded
     assert bytes(datum.data) == b"bytes of my cat 7.jpg"
     assert source.label(1, datum) == 0.5
+    assert source.values([0, 1]) is None  # they are no Datums
     assert source.describe(1) == 'list.txt:2: "images/my cat 7.jpg"'
 
 

@@ -14,7 +14,7 @@ from layerforge.data import leveldb_source, leveldb_writer, open_source
 from layerforge.data.leveldb_source import LevelDbSource
 from layerforge.data.leveldb_writer import LevelDbWriter
 from layerforge.data.source import BadRecord
-from layerforge.datum import Datum, datum_bytes
+from layerforge.datum import Datum, datum_bytes, parse_datum
 from layerforge.errors import DataError
 from layerforge.protobytes import Damage, number_bytes
 
@@ -67,6 +67,8 @@ def test_what_leveldb_wrote(real):
     expected += [("00000302_large", 302, 256), ("00000302_small", 302, 8)]
     source = open_source(real, backend=1)  # whatever the prototxt says
     assert contents(source) == sorted(expected)
+    stored = [parse_datum(value) for value in source.values(range(len(source)))]
+    assert stored == [source.read(position) for position in range(len(source))]
     source.close()
 
 

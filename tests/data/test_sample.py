@@ -11,6 +11,7 @@ import pytest
 
 from layerforge.data import open_source, sample
 from layerforge.data.decode import decode
+from layerforge.datum import parse_datum
 from layerforge.errors import DataError
 
 SHAPES = "sample://shapes?split=train&count=30&size=32"
@@ -104,10 +105,12 @@ def test_shapes_stay_in_the_picture(label):
 def test_a_record_is_the_same_before_and_after_the_database_is_drawn(tmp_path):
     source = open_source(SHAPES, cache=tmp_path)
     before = [source.read(i) for i in (0, 17)]
+    assert source.values([0, 17]) is None
     assert not list(tmp_path.iterdir())  # single records are drawn without the rest
     source.open()
     assert [source.read(i) for i in (0, 17)] == before
     assert source.borrow(17).label == before[1].label
+    assert [parse_datum(value) for value in source.values([0, 17])] == before
     source.close()
 
 

@@ -39,6 +39,20 @@ def test_records_by_position(path, positions):
     source.close()
 
 
+@pytest.mark.parametrize("positions", [range(250, 270), [299, 0, 1, 150, 149, 80], [7], []])
+def test_several_records_as_they_are_stored(path, positions):
+    source = open_source(path)
+    assert [bytes(value) for value in source.values(positions)] == [numbered(i) for i in positions]
+    for wrong in (-1, COUNT):
+        with pytest.raises(DataError) as error:
+            source.values([0, wrong])
+        assert str(error.value) == f'source "{path}" has no record {wrong}: it has 300'
+    source.close()
+    with pytest.raises(DataError) as error:
+        source.values([0])
+    assert str(error.value) == f'source "{path}" is closed'
+
+
 def test_a_record_outlives_its_source(path):
     source = open_source(path)
     datum = source.read(7)

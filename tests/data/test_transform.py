@@ -9,6 +9,7 @@ from layerforge.data.source import BadRecord
 from layerforge.datum import Datum
 from layerforge.errors import DataError, DefinitionError, LayerForgeError, ShapeError
 from layerforge.kernels import Kernels
+from layerforge.random import philox
 
 
 def transformer(text="", phase=TEST, **key):
@@ -201,6 +202,22 @@ def test_chance_follows_from_the_key_alone():
     assert draws(range(19, -1, -1), seed=3, stream=4) == forwards
     assert draws(range(20), seed=4, stream=4) != forwards
     assert draws(range(20), seed=3, stream=5) != forwards
+
+
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+@pytest.mark.parametrize("mirror", ["", "mirror: true"])
+def test_the_windows_of_a_run_are_those_of_its_records(phase, mirror):
+    made = transformer(f"crop_size: 4 {mirror}", phase, seed=2**64 - 1, stream=7)
+    for image, first, interleaved in [((3, 9, 6), 2**40, True), ((1, 4, 4), 0, False), ((2, 5, 4), 2**64 - 9, True)]:
+        numbers = np.full((9, 6), -1, np.int32)
+        made.windows(numbers, image, interleaved, (4, 4), first)
+        for i, found in enumerate(numbers.tolist()):
+            words = philox(made.seed, made.stream, first + i, 3).tolist()
+            room = [image[1] - 4, image[2] - 4]
+            corner = [words[k] * (room[k] + 1) >> 32 if phase == TRAIN else room[k] // 2 for k in range(2)]
+            turned = int(bool(mirror) and words[2] >= 2**31)
+            assert found == [*image[1:], *corner, interleaved, turned]
+            assert made.window(image, (4, 4), first + i) == (*corner, bool(turned))
 
 
 def mean_file(path, mean):

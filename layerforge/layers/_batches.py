@@ -7,8 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from ..blob import Shape, View
 from ..data import Transformer
 from ..data.loader import Ahead
@@ -99,7 +97,7 @@ class Batches(Base):
 
     def send_bytes(self) -> None:
         """Lets images go to the device as bytes, and be transformed there, where that is not the host."""
-        if not self.device.is_host and self.dtype == np.float32 and not self.dynamic:
+        if not self.device.is_host and not self.dynamic:
             self.loader.work.pinned = self.device.pinned
             self.uploads = Uploads(self.device)
 

@@ -66,15 +66,16 @@ TRANSFORMS = [
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("record", [raw, png], ids=["planes", "interleaved"])
 @pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST], ids=["train", "test"])
-def test_bit_for_bit(transform, record, phase, tmp_path, monkeypatch):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bit_for_bit(transform, record, phase, dtype, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lf.wire.write_blob("mean.binaryproto", picture(99, (1, 3, *SIZE)).astype(np.float32) + np.float32(0.3))
     write("db", [record(i) for i in range(7)])
-    expected, _ = batches("db", transform, "cpu", phase)
-    found, sent = batches("db", transform, "emulated", phase, more="threads: 2 shuffle: false")
+    expected, _ = batches("db", transform, "cpu", phase, dtype=dtype)
+    found, sent = batches("db", transform, "emulated", phase, more="threads: 2 shuffle: false", dtype=dtype)
     assert sent
     np.testing.assert_equal(found, expected)
-    assert found[0][0].dtype == np.float32
+    assert found[0][0].dtype == dtype
 
 
 @pytest.mark.parametrize("records", [
@@ -90,11 +91,10 @@ def test_records_of_several_kinds(records, tmp_path):
     np.testing.assert_equal(found, expected)
 
 
-@pytest.mark.parametrize("records, more", [([floats(0), raw(1)], {}), ([raw(0)], {"dtype": np.float64})])
-def test_what_goes_as_numbers(records, more, tmp_path):
-    write(tmp_path / "db", records)
-    expected, _ = batches(tmp_path / "db", "mirror: true", "cpu", **more)
-    found, sent = batches(tmp_path / "db", "mirror: true", "emulated", **more)
+def test_what_goes_as_numbers(tmp_path):
+    write(tmp_path / "db", [floats(0), raw(1)])
+    expected, _ = batches(tmp_path / "db", "mirror: true", "cpu")
+    found, sent = batches(tmp_path / "db", "mirror: true", "emulated")
     assert not sent
     np.testing.assert_equal(found, expected)
 

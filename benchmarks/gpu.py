@@ -1,4 +1,4 @@
-"""A GPU's peaks, and training and inference on it, LayerForge against PyTorch.
+"""A GPU's peaks, how long it waits for data, and training and inference on it, LayerForge against PyTorch.
 
     python -m benchmarks.gpu                        all of it, into docs/results/gpu-<device>.md
     python -m benchmarks.gpu --nets lenet --batch 64
@@ -7,6 +7,8 @@
 Every contestant runs in a process of its own, on one batch in memory; a figure is the median of iterations, each timed
 to its end with the device synchronised. PyTorch runs eagerly, in channels_last and compiled, in the same math mode.
 LayerForge replays its records, as it does in training, and, to show what that brings, launches every kernel by itself.
+Waiting for data is measured on a database of raw records that the contestant has just written, so that they lie in the
+page cache: what is lost then is lost to LayerForge and not to the disk.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +36,8 @@ NETS = {
     "googlenet": (256, (3, 224, 224), 1000),
     "resnet50": (256, (3, 224, 224), 1000),
 }
+RECORDS = {"lenet": 28, "alexnet": 256}  # nets that are quick enough to wait for data: the side of a record's image
+COUNT = 1024  # of them
 
 
 def median_seconds(step: Callable[[], Any], wait: Callable[[], Any], seconds: float) -> float:
@@ -56,6 +61,17 @@ def batch_of(net: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
     return random.normal(size=(batch, *shape)).astype(np.float32), random.integers(0, classes, batch)
 
 
+def solver_message(net: Any) -> Any:
+    """How LayerForge trains a net."""
+    from layerforge import schema
+
+    message = schema.message("SolverParameter")(
+        base_lr=1e-4, lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
+    )
+    message.net_param.CopyFrom(net)
+    return message
+
+
 # One contestant, in a process of its own: prints one line of JSON.
 
 
@@ -63,17 +79,12 @@ def layerforge_side(job: dict[str, Any]) -> dict[str, Any]:
     import layerforge as lf
     from benchmarks.nets import in_memory
     from layerforge import device as devices
-    from layerforge import schema
 
     device = devices.get(job["device"])
     data, labels = batch_of(job["net"], job["batch"])
     definition = in_memory(job["net"], data.shape, dropout=True)
     definition.math_mode = job["math"]
-    message = schema.message("SolverParameter")(
-        base_lr=1e-4, lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
-    )
-    message.net_param.CopyFrom(definition)
-    solver = lf.Solver(message, device=device, reuse=True) if job["do"] != "infer" else None
+    solver = lf.Solver(solver_message(definition), device=device, reuse=True) if job["do"] != "infer" else None
     net = solver.net if solver is not None else lf.Net(definition, lf.TEST, device=device, seed=1)
     if job.get("form") == "launched":
         net.passes.recorded = False
@@ -86,6 +97,48 @@ def layerforge_side(job: dict[str, Any]) -> dict[str, Any]:
     seconds = median_seconds(step, device.synchronize, job["seconds"])
     records = net.passes.forward_recorder.records + net.passes.backward_recorder.records
     return {"seconds": seconds, "bytes": sum(net.memory_bytes().values()), "records": records}
+
+
+def waiting_side(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains on records of a database. Seconds of an iteration, and the share of them in which the net waits."""
+    import layerforge as lf
+    from benchmarks.nets import in_memory
+    from layerforge import device as devices
+    from layerforge.data.lmdb_writer import write_lmdb
+    from layerforge.datum import Datum, datum_bytes
+
+    device = devices.get(job["device"])
+    _, (channels, crop, _), classes = NETS[job["net"]]
+    side, random = RECORDS[job["net"]], np.random.default_rng(1)
+
+    def record(i: int) -> tuple[bytes, bytes]:
+        pixels = random.integers(0, 256, (channels, side, side), np.uint8)
+        return b"%08d" % i, datum_bytes(Datum(*pixels.shape, pixels.tobytes(), i % classes))
+
+    definition = in_memory(job["net"], (job["batch"], channels, crop, crop), dropout=True)
+    definition.math_mode = job["math"]
+    data = definition.layer[0]
+    data.ClearField("input_param")
+    data.type = "Data"
+    data.transform_param.scale = 1 / 256
+    if crop < side:
+        data.transform_param.crop_size, data.transform_param.mirror = crop, True
+        data.transform_param.mean_value.extend((104, 117, 123))
+    with tempfile.TemporaryDirectory() as folder:
+        write_lmdb(f"{folder}/db", map(record, range(COUNT)))
+        data.data_param.source, data.data_param.batch_size = f"{folder}/db", job["batch"]
+        solver = lf.Solver(solver_message(definition), device=device, reuse=True)
+        layer = solver.net.layer_dict["data"]
+        solver.step(3 + layer.loader.ahead)  # the first are slow, and batches that were made meanwhile do not count
+        device.synchronize()
+        begin, waited, passes = time.perf_counter(), layer.wait_seconds, 0
+        while passes < 5 or time.perf_counter() < begin + job["seconds"]:
+            solver.step(1)
+            passes += 1
+        device.synchronize()
+        took, waited = time.perf_counter() - begin, layer.wait_seconds - waited
+        solver.net.close()
+    return {"seconds": took / passes, "waiting": waited / took, "threads": layer.loader.threads}
 
 
 def layer_times(net: Any, device: Any, seconds: float) -> list[tuple[str, str, float, float]]:
@@ -162,7 +215,7 @@ def peaks_side(job: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-SIDES = {"layerforge": layerforge_side, "torch": torch_side, "peaks": peaks_side}
+SIDES = {"layerforge": layerforge_side, "torch": torch_side, "peaks": peaks_side, "waiting": waiting_side}
 
 
 class Clock:
@@ -204,6 +257,24 @@ CONTESTANTS = {
 }
 
 
+def waiting(clock: Clock, args: argparse.Namespace, common: dict[str, Any]) -> list[str]:
+    """The chapter on data: a line for each net that is quick enough."""
+    lines = ["## Waiting for data", "", f"Training from an LMDB of {COUNT:,} raw records in the page cache.", ""]
+    lines += ["| net | batch | records | math | images/s | waits | threads |", "|---|---|---|---|---|---|---|"]
+    for net in args.nets:
+        if net not in RECORDS:
+            continue
+        batch, side = args.batch or NETS[net][0], RECORDS[net]
+        for math in args.math:
+            found = clock.ask("waiting", **common, net=net, batch=batch, math=math)
+            head = f"| {net} | {batch} | {side}x{side}x{NETS[net][1][0]} | {math} |"
+            if "failed" in found:
+                lines.append(f"{head} {cell(found, batch)} | | |")
+                continue
+            lines.append(f"{head} {batch / found['seconds']:,.0f} | {found['waiting']:.1%} | {found['threads']} |")
+    return [*lines, ""]
+
+
 def report(args: argparse.Namespace) -> str:
     from layerforge import device as devices
 
@@ -215,6 +286,8 @@ def report(args: argparse.Namespace) -> str:
     for name, value in clock.ask("peaks", **common).items():
         lines.append(value if name == "failed" else f"- {name}: {value:,.1f}")
     lines.append("")
+    if any(net in RECORDS for net in args.nets):
+        lines += waiting(clock, args, common)
     tables = [(do, math) for do in ("train", "infer") for math in args.math]
     rows = {
         (do, math): [

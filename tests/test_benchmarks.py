@@ -147,3 +147,70 @@ def test_lrn_without_k():
     for mine, theirs in zip(other.params["ip"], net.params["ip"], strict=True):
         mine.data[...] = theirs.data
     assert np.allclose(other.forward(x=x)["z"], expected, rtol=1e-5)
+
+
+# benchmarks/gpu.py: a trial without a GPU.
+
+
+@pytest.mark.parametrize("side", ["waiting", "layerforge", "peaks"])
+def test_what_a_contestant_measures(side):
+    from benchmarks import gpu
+
+    job = {"device": "emulated", "net": "lenet", "batch": 2, "math": "tf32", "do": "train", "seconds": 0.01}
+    found = gpu.SIDES[side](job)
+    if side == "peaks":
+        assert list(found) == ["copy GB/s", "SGEMM float32 TFLOP/s", "SGEMM tf32 TFLOP/s"]
+        assert min(found.values()) > 0
+        return
+    assert found["seconds"] > 0
+    if side == "waiting":
+        assert 0 <= found["waiting"] < 1
+        assert found["threads"] >= 1
+
+
+def test_the_report_of_a_gpu(monkeypatch, capsys):
+    from benchmarks import gpu
+
+    asked = []
+
+    def ask(clock, side, **job):
+        asked.append((side, job.get("net"), job.get("math"), job.get("do"), job.get("form")))
+        if side == "peaks":
+            return {"copy GB/s": 4000.0}
+        if side == "waiting":
+            if job["math"] == "tf32":
+                return {"failed": "no | left"}
+            return {"seconds": 0.0125, "waiting": 0.0123, "threads": 16}
+        if job["do"] == "layers":
+            return {"layers": [("conv1", "Convolution", 0.5, 1.25)]}
+        return {"seconds": 0.01, "bytes": 2**30}
+
+    monkeypatch.setattr(gpu.Clock, "ask", ask)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "emulated", "--nets", "googlenet", "alexnet", "--out", "-"])
+    gpu.main()
+    lines = capsys.readouterr().out.splitlines()
+    for line in (
+        "- copy GB/s: 4,000.0",
+        "Training from an LMDB of 1,024 raw records in the page cache.",
+        "| alexnet | 256 | 256x256x3 | float32 | 20,480 | 1.2% | 16 |",
+        "| alexnet | 256 | 256x256x3 | tf32 | no / left | | |",
+        "| conv1 | Convolution | 0.500 | 1.250 |",
+    ):
+        assert line in lines, line
+    assert sum(line.startswith("| googlenet | 256 | 25,600 (10.00 ms, 1.0 GiB) |") for line in lines) == 4
+    assert asked[:3] == [
+        ("peaks", None, None, None, None),
+        ("waiting", "alexnet", "float32", None, None),
+        ("waiting", "alexnet", "tf32", None, None),
+    ]
+
+
+def test_contestants_are_told_apart():
+    """A process of its own for each, an answer or the reason why there is none, and nobody once the time is over."""
+    from benchmarks import gpu
+
+    job = {"device": "emulated", "net": "lenet", "batch": 2, "math": "float32", "seconds": 0.01}
+    assert gpu.Clock(5).ask("waiting", **job)["seconds"] > 0
+    failed = gpu.Clock(5).ask("waiting", **job | {"math": "bf16"})["failed"]
+    assert 'unknown math_mode "bf16"' in failed
+    assert gpu.Clock(0).ask("waiting", **job) == {"failed": "left out: the time was over"}

@@ -6,10 +6,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <atomic>
-
 #include "convolution.h"
-#include "fingerprint.h"
+#include "kept.h"
 #include "onednn.h"
 
 namespace py = pybind11;
@@ -49,12 +47,6 @@ Axes less_one(Axes values) {
 }
 
 enum { FORWARD, DATA, WEIGHTS, TASKS };
-
-// Weights in oneDNN's order, which are made again where the plain ones have changed.
-struct Kept {
-  uint64_t made_by, fingerprint;  // which convolution, and of which weights
-  char rest[48];                  // the weights follow at a boundary of 64 bytes
-};
 
 class Convolution {
  public:
@@ -147,7 +139,7 @@ class Convolution {
   // Elements of float32 for weights that are kept between forward passes, wherever the array begins; 0: none need be.
   size_t kept() const {
     const size_t bytes = tasks[FORWARD]->kept(1);
-    return bytes ? (sizeof(Kept) + bytes) / sizeof(float) + 16 : 0;
+    return bytes ? Keeper::size(bytes / sizeof(float)) : 0;
   }
 
   // forward: x, w, bias, y, and factor and shift if affine; data: dy, w, dx; weights: x, dy, dw, db. Arrays arrive
@@ -156,54 +148,36 @@ class Convolution {
   void run(int task, const py::array& a, const py::array& b, const py::object& c, const py::object& d,
            const py::array& scratch, const py::object& factor, const py::object& shift, const py::object& kept,
            const py::object& term, bool same) const {
-    void *const pa = pointer(a), *const pb = pointer(b), *const pc = pointer(c), *const pd = pointer(d);
-    void* const pt = pointer(term);
-    void *const pf = affine ? pointer(factor) : pt, *const ps = pointer(shift);
-    char *const aligned = boundary(pointer(scratch)), *const head = boundary(pointer(kept));
+    float *const pa = pointer(a), *const pb = pointer(b), *const pc = pointer(c), *const pd = pointer(d);
+    float *const pt = pointer(term), *const ps = pointer(shift), *const lent = pointer(kept);
+    float *const pf = affine ? pointer(factor) : pt, *const each = affine ? nullptr : pointer(factor);
+    char* const room = reinterpret_cast<char*>(boundary(pointer(scratch)));
     const int64_t values = b.size();
-    const float* const folded = static_cast<float*>(pointer(factor));
     py::gil_scoped_release without_gil;
     const WithThreads with(threads);
-    void* weights = pb;
-    if (head) {
-      Kept& old = *reinterpret_cast<Kept*>(head);
-      const float *const w = static_cast<const float*>(pb), *const each = affine ? nullptr : folded;
-      weights = head + sizeof(Kept);
-      same = same && old.made_by == number;
-      uint64_t now = same ? old.fingerprint : fingerprint::of(w, values);
-      if (each && !same) now += fingerprint::mixed(fingerprint::of(each, outputs));
-      if (old.made_by != number || old.fingerprint != now) {
+    float* weights = pb;
+    if (lent) {
+      const auto make = [&](float* to) {
         std::vector<float> product(each ? values : 0);
-        for (int64_t i = 0; i < int64_t(product.size()); ++i) product[i] = w[i] * each[i / (values / outputs)];
-        tasks[FORWARD]->keep(1, each ? product.data() : pb, weights, aligned);
-        old.made_by = number;
-        old.fingerprint = now;
-      }
+        for (int64_t i = 0; i < int64_t(product.size()); ++i) product[i] = pb[i] * each[i / (values / outputs)];
+        tasks[FORWARD]->keep(1, each ? product.data() : pb, to, room);
+      };
+      weights = keeper.weights(lent, pb, values, each, outputs, same, make);
     }
-    const int ready = head ? 1 : -1;
+    const int ready = lent ? 1 : -1;
     if (task == FORWARD && !bias)
-      tasks[task]->run({pa, weights, pd, pf, ps, pt}, aligned, ready);
+      tasks[task]->run({pa, weights, pd, pf, ps, pt}, room, ready);
     else
-      tasks[task]->run({pa, weights, pc, pd, pf, ps, pt}, aligned, ready);
+      tasks[task]->run({pa, weights, pc, pd, pf, ps, pt}, room, ready);
   }
 
  private:
-  static void* pointer(const py::handle& array) {
-    return array.is_none() ? nullptr : const_cast<void*>(py::reinterpret_borrow<py::array>(array).data());
+  static float* pointer(const py::handle& array) {
+    return array.is_none() ? nullptr
+                           : static_cast<float*>(const_cast<void*>(py::reinterpret_borrow<py::array>(array).data()));
   }
 
-  // The first boundary of 64 bytes in there.
-  static char* boundary(void* memory) {
-    char* const from = static_cast<char*>(memory);
-    return from ? from + (64 - reinterpret_cast<uintptr_t>(from) % 64) % 64 : nullptr;
-  }
-
-  static uint64_t next_number() {
-    static std::atomic<uint64_t> last{0};
-    return ++last;
-  }
-
-  const uint64_t number = next_number();
+  const Keeper keeper;
   const int threads;
   const bool bias, affine;
   int64_t outputs;

@@ -6,11 +6,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <atomic>
-
 #include "avx512.h"
 #include "convolution.h"
-#include "fingerprint.h"
+#include "kept.h"
 
 namespace py = pybind11;
 
@@ -268,12 +266,6 @@ class Sums {
   int64_t total, chunk, copy_of_x = 0, copy_of_y = 0;
 };
 
-// Transformed weights, which are made again where the plain ones have changed.
-struct Kept {
-  uint64_t made_by, fingerprint;  // which convolution, and of which weights
-  char rest[48];                  // the weights follow at a boundary of 64 bytes
-};
-
 typedef py::array_t<float, py::array::c_style> Array;
 
 class Convolution {
@@ -289,7 +281,7 @@ class Convolution {
     const int64_t passes = std::max(forward.scratch() + forward.weights(), gradient.scratch() + gradient.weights());
     return std::max(passes, sums.scratch()) + 32;
   }
-  int64_t kept() const { return forward.weights() + sizeof(Kept) / sizeof(float) + 16; }
+  int64_t kept() const { return Keeper::size(forward.weights()); }
 
   // y = rectify(w * x + b + term), where b, term and the rectifier may be missing; the factor of each output is
   // multiplied into the weights. term may be y, and is for a y that is not plain. kept: see kept(); zeros at first.
@@ -300,24 +292,14 @@ class Convolution {
     const float *const px = x.data(), *const pw = w.data(), *const by = pointer(factor);
     const Finish finish{pointer(b), pointer(term), nullptr, 1, rectify, false};
     float *const py = y.mutable_data(), *const room = boundary(scratch.mutable_data());
-    float* const head = kept.is_none() ? nullptr : boundary(const_cast<float*>(pointer(kept)));
+    float *const lent = const_cast<float*>(pointer(kept)), *u = boundary(room + forward.scratch());
     const int64_t values = w.size();
     py::gil_scoped_release without_gil;
-    if (!head) {
-      float* const u = boundary(room + forward.scratch());
-      forward.weigh(pw, by, u);
-      forward.run(px, u, finish, py, room);
-      return;
-    }
-    Kept& old = *reinterpret_cast<Kept*>(head);
-    float* const u = head + sizeof(Kept) / sizeof(float);
-    if (!same || old.made_by != number) {
-      uint64_t now = fingerprint::of(pw, values);
-      if (by) now += fingerprint::mixed(fingerprint::of(by, geometry.num_output));
-      if (old.made_by != number || old.fingerprint != now) forward.weigh(pw, by, u);
-      old.made_by = number;
-      old.fingerprint = now;
-    }
+    const auto make = [&](float* to) { forward.weigh(pw, by, to); };
+    if (lent)
+      u = keeper.weights(lent, pw, values, by, geometry.num_output, same, make);
+    else
+      make(u);
     forward.run(px, u, finish, py, room);
   }
 
@@ -347,17 +329,7 @@ class Convolution {
     return array.is_none() ? nullptr : static_cast<const float*>(py::reinterpret_borrow<py::array>(array).data());
   }
 
-  // The first boundary of 64 bytes in there.
-  static float* boundary(float* memory) {
-    return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float);
-  }
-
-  static uint64_t next_number() {
-    static std::atomic<uint64_t> last{0};
-    return ++last;
-  }
-
-  const uint64_t number = next_number();
+  const Keeper keeper;
   const Geometry geometry;
   const Pass forward, gradient;
   const Sums sums;

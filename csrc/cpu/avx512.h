@@ -26,8 +26,12 @@ inline bool has_avx512() {
 
 constexpr int kLanes = 16;  // floats of a vector
 
-// From so many bytes on, no cache holds an array until somebody reads it.
-constexpr int64_t kLarge = int64_t(16) << 20;
+// Whether so many floats are to be written past the caches, to one array and maybe to another: no cache holds 16 MiB
+// until somebody reads them. Both begin with a line of the cache.
+inline bool goes_past_caches(int64_t count, const float* to, const float* also = nullptr) {
+  const bool aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(also)) % 64 == 0;
+  return to && aligned && count >= int64_t(4) << 20;
+}
 
 // The lanes [begin, end), of which any may lie outside the vector.
 AVX512_INLINE __mmask16 lanes(int begin, int end) {

@@ -248,12 +248,6 @@ AVX512 static void backward_past_caches(int64_t begin, int64_t end, const float*
   }
   _mm_sfence();
 }
-
-// Whether so many values go from one array to another, and maybe a third, past the caches.
-bool goes_past_caches(int64_t count, const void* from, const void* to, const void* also, int64_t block) {
-  const bool aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(also)) % 64 == 0;
-  return has_avx512() && block == kLanes && count * int64_t(sizeof(float)) >= kLarge && from != to && aligned;
-}
 #endif
 
 // A single position: the channels of an item are a row of their own, and nothing is laid out.
@@ -307,7 +301,7 @@ void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale
       const Share share(channels, positions, block, first, all);
 #ifdef LAYERFORGE_AVX512
       if constexpr (std::is_same_v<T, float>)
-        if (goes_past_caches(count / channels * all, x, y, kept, block))
+        if (has_avx512() && block == kLanes && x != y && goes_past_caches(count / channels * all, y, kept))
           return forward_past_caches(begin, end, x, {mean, scale, w, b}, y, kept, slope, share);
 #endif
       Rows<T>::forward(begin, end, x, {mean, scale, w, b}, y, kept, slope, share);
@@ -374,7 +368,8 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
       const Share share(channels, positions, block, first, all);
 #ifdef LAYERFORGE_AVX512
       if constexpr (std::is_same_v<T, float>)
-        if (!between && x != dx && goes_past_caches(count / channels * all, dy, dx, nullptr, block))
+        if (has_avx512() && block == kLanes && !between && x != dx && dy != dx &&
+            goes_past_caches(count / channels * all, dx))
           return backward_past_caches(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, slope, number, share);
 #endif
       Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, between, slope, number, share);

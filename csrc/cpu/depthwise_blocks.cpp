@@ -86,10 +86,6 @@ void pack(const Shape& s, const float* w, float* packed) {
       packed[(c / kLanes * taps + tap) * kLanes + c % kLanes] = w[c * taps + tap];
 }
 
-bool goes_past_caches(int64_t count, const float* to) {
-  return to && count * int64_t(sizeof(float)) >= kLarge && reinterpret_cast<uintptr_t>(to) % 64 == 0;
-}
-
 struct Forward {
   const float *x, *w, *bias;
   float *y, *mean, *square;

@@ -20,7 +20,6 @@ namespace {
 
 constexpr int64_t kAtATime = 48;                     // tiles: products with 64 outputs stay in the second cache,
 constexpr int64_t kLargeWeights = int64_t(4) << 20;  // and with more weights twice as many, or memory is read too often
-constexpr int64_t kPastCaches = int64_t(4) << 20;    // values of y from which on no cache holds it until it is read
 constexpr int64_t kLeastTransformed = 1 << 15, kMostTransformed = 1 << 18;  // values at a point, of x and dy together
 constexpr int64_t kFew = 1 << 19;  // multiplications that one thread does sooner than it wakes another
 
@@ -106,7 +105,7 @@ class Pass {
 
  private:
   void run_blocks(const float* x, const float* u, Finish finish, float* y, float* scratch) const {
-    finish.past = size >= kPastCaches && reinterpret_cast<uintptr_t>(y) % 64 == 0;
+    finish.past = goes_past_caches(size, y);
     float* const products = scratch + kPoints * (together ? 1 : shares) * v_stride();
     if (together) {
       // So few tiles that reading the weights takes the time: each thread reads its own.

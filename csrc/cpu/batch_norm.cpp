@@ -4,6 +4,10 @@
 #include "avx512.h"
 #include "strips.h"
 
+#ifdef LAYERFORGE_AVX512
+#include "normalised_avx512.h"
+#endif
+
 namespace {
 
 template <class T>
@@ -204,47 +208,30 @@ struct Rows {
 
 #ifdef LAYERFORGE_AVX512
 // Rows<float>::forward past the caches, for blocks of 16 channels: what is overwritten is not read first.
-AVX512 static void forward_past_caches(int64_t begin, int64_t end, const float* x, Channels<float> of, float* y,
+AVX512 static void forward_past_caches(int64_t begin, int64_t end, const float* x, const Channels<float>& of, float* y,
                                        float* kept, float slope, Share share) {
-  const __m512 factor = _mm512_set1_ps(slope), zero = _mm512_setzero_ps();
   for (int64_t r = end - 1; r >= begin; --r) {
-    of.at(share.channel(r), kLanes);
-    const __m512 m = _mm512_loadu_ps(of.m.value), s = _mm512_loadu_ps(of.s.value);
-    const __m512 v = _mm512_loadu_ps(of.v.value), o = _mm512_loadu_ps(of.o.value);
+    const wide::Normalised by = wide::normalised(of.mean, of.scale, of.w, of.b, slope, share.channel(r));
     const int64_t at = share.at(r);
     for (int64_t j = at; j < at + share.count; j += kLanes) {
       const __m512 value = _mm512_loadu_ps(x + j);
       if (kept) _mm512_stream_ps(kept + j, value);
-      const __m512 centred = _mm512_mul_ps(_mm512_sub_ps(value, m), s);
-      const __m512 t = _mm512_add_ps(_mm512_mul_ps(centred, v), o);
-      const __mmask16 above = _mm512_cmp_ps_mask(t, zero, _CMP_GT_OQ);
-      _mm512_stream_ps(y + j, _mm512_mask_mov_ps(_mm512_mul_ps(factor, t), above, t));
+      _mm512_stream_ps(y + j, wide::normalise(by, value));
     }
   }
   _mm_sfence();
 }
 
 // Rows<float>::backward, in the same way.
-AVX512 static void backward_past_caches(int64_t begin, int64_t end, const float* x, Channels<float> of, const float* dy,
-                                        const float* sum, const float* dot, float* dx, float slope, float number,
-                                        Share share) {
-  const __m512 factor = _mm512_set1_ps(slope), zero = _mm512_setzero_ps(), all = _mm512_set1_ps(number);
+AVX512 static void backward_past_caches(int64_t begin, int64_t end, const float* x, const Channels<float>& of,
+                                        const float* dy, const float* sum, const float* dot, float* dx, float slope,
+                                        float number, Share share) {
   for (int64_t r = end - 1; r >= begin; --r) {
     const int64_t c = share.channel(r), at = share.at(r);
-    of.at(c, kLanes);
-    const __m512 m = _mm512_loadu_ps(of.m.value), s = _mm512_loadu_ps(of.s.value);
-    const __m512 v = _mm512_loadu_ps(of.v.value), o = _mm512_loadu_ps(of.o.value);
-    const __m512 level = sum ? _mm512_div_ps(_mm512_loadu_ps(sum + c), all) : zero;
-    const __m512 square = _mm512_mul_ps(s, s);
-    const __m512 tilt = dot ? _mm512_div_ps(_mm512_mul_ps(square, _mm512_loadu_ps(dot + c)), all) : zero;
-    for (int64_t j = at; j < at + share.count; j += kLanes) {
-      const __m512 centred = _mm512_sub_ps(_mm512_loadu_ps(x + j), m), d = _mm512_loadu_ps(dy + j);
-      const __m512 t = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(centred, s), v), o);
-      const __mmask16 above = _mm512_cmp_ps_mask(t, zero, _CMP_GT_OQ);
-      const __m512 dz = _mm512_mask_mov_ps(_mm512_mul_ps(factor, d), above, d);
-      const __m512 left = _mm512_sub_ps(_mm512_sub_ps(dz, level), _mm512_mul_ps(centred, tilt));
-      _mm512_stream_ps(dx + j, _mm512_mul_ps(_mm512_mul_ps(left, s), v));
-    }
+    const wide::Normalised read = wide::normalised(of.mean, of.scale, of.w, of.b, slope, c);
+    const wide::Differentiated by = wide::differentiated(read, sum, dot, number, c);
+    for (int64_t j = at; j < at + share.count; j += kLanes)
+      _mm512_stream_ps(dx + j, wide::differentiate(by, _mm512_loadu_ps(x + j), _mm512_loadu_ps(dy + j)));
   }
   _mm_sfence();
 }

@@ -2,6 +2,7 @@
 // on the way, and what is written is counted, so that the batch normalisations before and behind it pass over memory
 // once less each. Included by depthwise_blocks.cpp.
 #pragma once
+#include "normalised_avx512.h"
 
 namespace wide {
 
@@ -61,29 +62,8 @@ struct Taps {
   }
 };
 
-// rectify(((x - mean) * scale) * weight + bias), for a block of channels.
-struct Normalised {
-  __m512 mean, scale, weight, bias, slope;
-};
-
-// The gradient of what a batch normalisation reads, from that of what it writes: with dz that before its rectifier,
-// ((dz - level) - (x - mean) tilt) scale weight.
-struct Differentiated {
-  Normalised of;
-  __m512 level, tilt;
-};
-
-AVX512_INLINE __m512 rectified(__m512 value, __m512 by, __m512 slope) {
-  const __mmask16 above = _mm512_cmp_ps_mask(by, _mm512_setzero_ps(), _CMP_GT_OQ);
-  return _mm512_mask_mov_ps(_mm512_mul_ps(slope, value), above, value);
-}
-
 AVX512 static void normalise_row(const float* x, int64_t width, const Normalised& of, float* to) {
-  for (int64_t i = 0; i < width * kLanes; i += kLanes) {
-    const __m512 centred = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), of.mean), of.scale);
-    const __m512 t = _mm512_add_ps(_mm512_mul_ps(centred, of.weight), of.bias);
-    _mm512_storeu_ps(to + i, rectified(t, t, of.slope));
-  }
+  for (int64_t i = 0; i < width * kLanes; i += kLanes) _mm512_storeu_ps(to + i, normalise(of, _mm512_loadu_ps(x + i)));
 }
 
 // Copies a row of dy and adds its sum; with `behind`, dy is what comes of it and of x there.
@@ -97,13 +77,8 @@ AVX512 static __m512 copy_gradients(const float* dy, const float* x, const Diffe
     }
     return sum;
   }
-  const Normalised& of = behind->of;
   for (int64_t i = 0; i < width * kLanes; i += kLanes) {
-    const __m512 centred = _mm512_sub_ps(_mm512_loadu_ps(x + i), of.mean);
-    const __m512 t = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(centred, of.scale), of.weight), of.bias);
-    const __m512 dz = rectified(_mm512_loadu_ps(dy + i), t, of.slope);
-    const __m512 left = _mm512_sub_ps(_mm512_sub_ps(dz, behind->level), _mm512_mul_ps(centred, behind->tilt));
-    const __m512 value = _mm512_mul_ps(_mm512_mul_ps(left, of.scale), of.weight);
+    const __m512 value = differentiate(*behind, _mm512_loadu_ps(x + i), _mm512_loadu_ps(dy + i));
     sum = _mm512_add_ps(sum, value);
     _mm512_storeu_ps(to + i, value);
   }

@@ -53,11 +53,7 @@ struct Before {
   Before(const py::object& mean, const py::object& scale, const py::object& weight, const py::object& bias, float slope)
       : mean(pointer(mean)), scale(pointer(scale)), weight(pointer(weight)), bias(pointer(bias)), slope(slope) {}
 
-  AVX512 wide::Normalised at(int64_t c) const {
-    const __m512 one = _mm512_set1_ps(1), zero = _mm512_setzero_ps();
-    return {mean ? _mm512_loadu_ps(mean + c) : zero, scale ? _mm512_loadu_ps(scale + c) : one,
-            weight ? _mm512_loadu_ps(weight + c) : one, bias ? _mm512_loadu_ps(bias + c) : zero, _mm512_set1_ps(slope)};
-  }
+  AVX512 wide::Normalised at(int64_t c) const { return wide::normalised(mean, scale, weight, bias, slope, c); }
 };
 
 // What the gradient of y is made of, where a normalisation of y leaves that to us: its sums over all of a channel.
@@ -69,13 +65,7 @@ struct Behind {
   Behind(const Before& of, const py::object& y, const py::object& sum, const py::object& dot, float number)
       : of(of), y(pointer(y)), sum(pointer(sum)), dot(pointer(dot)), number(number) {}
 
-  AVX512 wide::Differentiated at(int64_t c) const {
-    const wide::Normalised normalised = of.at(c);
-    const __m512 all = _mm512_set1_ps(number), square = _mm512_mul_ps(normalised.scale, normalised.scale);
-    const __m512 zero = _mm512_setzero_ps();
-    const __m512 sums = sum ? _mm512_loadu_ps(sum + c) : zero, dots = dot ? _mm512_loadu_ps(dot + c) : zero;
-    return {normalised, _mm512_div_ps(sums, all), _mm512_div_ps(_mm512_mul_ps(square, dots), all)};
-  }
+  AVX512 wide::Differentiated at(int64_t c) const { return wide::differentiated(of.at(c), sum, dot, number, c); }
 };
 
 // w (C, taps) as (C / 16, taps, 16).

@@ -10,7 +10,10 @@ namespace onednn {
 
 static Library table;
 
-const Library& library() { return table; }
+const Library& library() {
+  if (!table.engine) throw std::runtime_error("oneDNN is not open: ask engines.onednn.available() first");
+  return table;
+}
 
 void check(dnnl_status_t status, const char* what) {
   if (status == dnnl_success) return;
@@ -41,7 +44,7 @@ WithThreads::~WithThreads() { omp_set_num_threads(before); }
 
 Layout layout(const std::vector<int64_t>& axes, dnnl_format_tag_t tag) {
   dnnl_memory_desc_t desc;
-  check(table.dnnl_memory_desc_create_with_tag(&desc, int(axes.size()), axes.data(), dnnl_f32, tag),
+  check(library().dnnl_memory_desc_create_with_tag(&desc, int(axes.size()), axes.data(), dnnl_f32, tag),
         "dnnl_memory_desc_create_with_tag");
   return Layout(desc);
 }
@@ -54,30 +57,31 @@ dnnl_format_tag_t plain(size_t axes) {
 
 Attributes attributes(bool add, const_dnnl_memory_desc_t affine, const_dnnl_memory_desc_t term, Relu relu) {
   dnnl_primitive_attr_t made;
-  check(table.dnnl_primitive_attr_create(&made), "dnnl_primitive_attr_create");
+  check(library().dnnl_primitive_attr_create(&made), "dnnl_primitive_attr_create");
   Attributes attributes(made);
-  check(table.dnnl_primitive_attr_set_scratchpad_mode(made, dnnl_scratchpad_mode_user),
+  check(library().dnnl_primitive_attr_set_scratchpad_mode(made, dnnl_scratchpad_mode_user),
         "dnnl_primitive_attr_set_scratchpad_mode");
   dnnl_post_ops_t list;
-  check(table.dnnl_post_ops_create(&list), "dnnl_post_ops_create");
+  check(library().dnnl_post_ops_create(&list), "dnnl_post_ops_create");
   const Owned<dnnl_post_ops_t> owned(list);
-  if (add) check(table.dnnl_post_ops_append_sum(list, 1, 0, dnnl_data_type_undef), "dnnl_post_ops_append_sum");
+  if (add) check(library().dnnl_post_ops_append_sum(list, 1, 0, dnnl_data_type_undef), "dnnl_post_ops_append_sum");
   if (affine)
     for (dnnl_alg_kind_t kind : {dnnl_binary_mul, dnnl_binary_add})
-      check(table.dnnl_post_ops_append_binary(list, kind, affine), "dnnl_post_ops_append_binary");
-  if (term) check(table.dnnl_post_ops_append_binary(list, dnnl_binary_add, term), "dnnl_post_ops_append_binary");
+      check(library().dnnl_post_ops_append_binary(list, kind, affine), "dnnl_post_ops_append_binary");
+  if (term) check(library().dnnl_post_ops_append_binary(list, dnnl_binary_add, term), "dnnl_post_ops_append_binary");
   // With so steep a slope, x min(1, max(0, slope x)) is max(0, x), but for NaN, which stays, and minus infinity, NaN.
   const dnnl_alg_kind_t kind = relu == KEEPS_NAN ? dnnl_eltwise_hardswish : dnnl_eltwise_relu;
   const float slope = relu == KEEPS_NAN ? 1e30f : 0;
-  if (relu) check(table.dnnl_post_ops_append_eltwise(list, kind, slope, 0), "dnnl_post_ops_append_eltwise");
-  check(table.dnnl_primitive_attr_set_post_ops(made, list), "dnnl_primitive_attr_set_post_ops");
+  if (relu) check(library().dnnl_post_ops_append_eltwise(list, kind, slope, 0), "dnnl_post_ops_append_eltwise");
+  check(library().dnnl_primitive_attr_set_post_ops(made, list), "dnnl_primitive_attr_set_post_ops");
   return attributes;
 }
 
 std::unique_ptr<Operation> Operation::reorder(const_dnnl_memory_desc_t from, const_dnnl_memory_desc_t to, bool add) {
   dnnl_primitive_desc_t desc;
-  check(table.dnnl_reorder_primitive_desc_create(&desc, from, table.engine, to, table.engine, attributes(add).get()),
-        "dnnl_reorder_primitive_desc_create");
+  check(
+      library().dnnl_reorder_primitive_desc_create(&desc, from, table.engine, to, table.engine, attributes(add).get()),
+      "dnnl_reorder_primitive_desc_create");
   return std::make_unique<Operation>(desc);
 }
 
@@ -89,14 +93,15 @@ size_t Operation::scratchpad() const { return table.dnnl_memory_desc_get_size(ar
 
 std::string Operation::implementation() const {
   const char* name = "";
-  check(table.dnnl_primitive_desc_query(desc.get(), dnnl_query_impl_info_str, 0, &name), "dnnl_primitive_desc_query");
+  check(library().dnnl_primitive_desc_query(desc.get(), dnnl_query_impl_info_str, 0, &name),
+        "dnnl_primitive_desc_query");
   return name;
 }
 
 void Operation::run(const std::vector<Given>& arguments, void* scratchpad) const {
   std::call_once(made, [&] {
     dnnl_primitive_t handle;
-    check(table.dnnl_primitive_create(&handle, desc.get()), "dnnl_primitive_create");
+    check(library().dnnl_primitive_create(&handle, desc.get()), "dnnl_primitive_create");
     primitive.reset(handle);
   });
   constexpr size_t most = 8;
@@ -104,13 +109,14 @@ void Operation::run(const std::vector<Given>& arguments, void* scratchpad) const
   size_t count = 0;
   const auto give = [&](int name, void* data) {
     list[count].arg = name;
-    check(table.dnnl_memory_create(&list[count].memory, argument(name), table.engine, data), "dnnl_memory_create");
+    check(library().dnnl_memory_create(&list[count].memory, argument(name), table.engine, data), "dnnl_memory_create");
     ++count;
   };
   for (const Given& one : arguments) give(one.name, one.data);
   give(DNNL_ARG_SCRATCHPAD, scratchpad);
   static thread_local dnnl_stream_t stream = nullptr;
-  if (!stream) check(table.dnnl_stream_create(&stream, table.engine, dnnl_stream_default_flags), "dnnl_stream_create");
+  if (!stream)
+    check(library().dnnl_stream_create(&stream, table.engine, dnnl_stream_default_flags), "dnnl_stream_create");
   const dnnl_status_t status = table.dnnl_primitive_execute(primitive.get(), stream, int(count), list);
   table.dnnl_stream_wait(stream);
   while (count) table.dnnl_memory_destroy(list[--count].memory);

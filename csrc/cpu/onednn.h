@@ -55,7 +55,7 @@ struct Library {
   dnnl_engine_t engine = nullptr;
 };
 
-// The library after load() has opened it.
+// The library; an error before load() has opened it.
 const Library& library();
 void load(const std::string& path);
 

@@ -1,11 +1,7 @@
 """Engines: ways to compute a convolution or a fully connected layer, chosen by ``engine:`` as in Caffe.
 
-An engine has four functions. ``scratch(geometry)`` is the number of elements of scratch memory that the others need
-with the present number of threads. ``forward`` overwrites y, ``backward_data`` overwrites dx, ``backward_weights`` adds
-to dw and db. A deconvolution is the same engine with its directions exchanged: its forward is ``backward_data``.
-``supports(geometry, dtype)`` says whether it computes such a convolution, and well.
-
-What computes the products of a fully connected layer is in `layerforge.engines.products`.
+What each of them does is said in `layerforge.engines.engine`; what computes the products of a fully connected layer
+is in `layerforge.engines.products`.
 
 >>> geometry = Geometry(batch=1, channels=3, num_output=8, group=1, spatial=(5, 5), kernel=(3, 3), stride=(2, 2),
 ...                     pad=(1, 1), dilation=(1, 1), output=(3, 3))
@@ -26,6 +22,7 @@ from ..errors import DefinitionError, did_you_mean
 from .columns import Columns
 from .cudnn import CuDnn
 from .depthwise import Depthwise
+from .engine import Engine
 from .geometry import Geometry, output_shape
 from .im2col import Im2col
 from .onednn import OneDnn
@@ -35,6 +32,7 @@ from .winograd import Winograd
 __all__ = [
     "CuDnn",
     "Depthwise",
+    "Engine",
     "Geometry",
     "Im2col",
     "OneDnn",
@@ -47,7 +45,7 @@ __all__ = [
 ]
 
 #: The engines of each device, the best first. The last one supports everything.
-ENGINES: dict[str, tuple[Any, ...]] = {
+ENGINES: dict[str, tuple[Engine, ...]] = {
     "cpu": (Winograd(), Depthwise(), OneDnn(), Im2col()),
     "gpu": (CuDnn(Columns(4 << 20)), Columns(4 << 20)),  # 16 MiB of float32
     "emulated": (Columns(1 << 12),),
@@ -68,14 +66,14 @@ NAMES = ("DEFAULT", "CAFFE", "CUDNN", "MKL2017", "MKLDNN")
 @functools.lru_cache(maxsize=4096)
 def convolution(
     device: str, name: str, geometry: Geometry, dtype: Any = np.float32, block: tuple[int, int] = (1, 1)
-) -> Any:
+) -> Engine | None:
     """The engine for a convolution on the device of that name: ``name`` as written, one of `NAMES`.
 
     ``block``: x and y lie in blocks of so many channels, see `layerforge.layout`. None where no engine takes them so.
     """
     engines = _named(ENGINES, device, name)
     if block != (1, 1):
-        engines = [type(engine)(block) for engine in engines if isinstance(engine, OneDnn)]
+        engines = [type(engine)(block) for engine in engines if engine.takes_blocks]
     return next((engine for engine in engines if engine.supports(geometry, dtype)), None)
 
 
@@ -93,14 +91,11 @@ def _named(engines: dict[str, tuple[Any, ...]], device: str, name: str) -> list[
 
 
 def gain_by_whole(device: str, geometry: Geometry, dtype: Any) -> float:
-    """What a forward convolution gains, in multiplications, where a block is all channels: see `Winograd.gain`."""
-    blocked = (engine for engine in ENGINES[device.partition(":")[0]] if isinstance(engine, OneDnn))
-    return next((engine.gain(geometry, dtype) for engine in blocked), 0.0)
+    """What a forward convolution gains, in multiplications, where a block is all channels: see `Engine.gain`."""
+    gains = (engine.gain(geometry, dtype) for engine in ENGINES[device.partition(":")[0]])
+    return next((gain for gain in gains if gain is not None), 0.0)
 
 
 def block(device: str, dtype: Any) -> int:
     """How many channels the engines of a device like to have side by side; 1 where they do not care."""
-    return max(
-        (engine.channels(dtype) for engine in ENGINES[device.partition(":")[0]] if isinstance(engine, OneDnn)),
-        default=1,
-    )
+    return max(engine.channels(dtype) for engine in ENGINES[device.partition(":")[0]])

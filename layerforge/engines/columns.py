@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import device as devices
 from ..kernels import Kernels
+from .engine import Engine
 from .geometry import Geometry
 
 B = Kernels("broadcast.h")
@@ -47,30 +48,29 @@ class Sizes:
         )
 
 
-class Columns:
+class Columns(Engine):
     """Convolution by columns, in shares of the batch; ``budget`` elements of columns are made at a time."""
 
     name = "CAFFE"
 
     def __init__(self, budget: int):
+        super().__init__()
         self.budget = budget
 
-    def supports(self, geometry: Geometry, dtype: Any) -> bool:
-        """Every geometry, in float32 and float64."""
-        return True
+    def supports(self, g, dtype):
+        return True  # every geometry, in float32 and float64
 
     def images(self, g: Geometry) -> int:
         """How many images are taken at a time."""
         return max(1, min(g.batch, self.budget // max(1, Sizes.of(g).columns)))
 
-    def scratch(self, g: Geometry) -> int:
-        """Elements of scratch: columns, and the weights' gradients of as many images; or the sums of planes."""
+    def scratch(self, g):
+        # Columns, and the weights' gradients of as many images; or the sums of planes.
         sizes, images = Sizes.of(g), self.images(g)
         columns = 0 if is_direct(g) else images * sizes.columns
         return max(columns + images * sizes.weights, g.batch * g.num_output)
 
-    def forward(self, x: Any, w: Any, b: Any, y: Any, g: Geometry, scratch: Any) -> None:
-        """y = w * x + b; ``b`` may be None."""
+    def forward(self, x, w, b, y, g, scratch, kept=None, *, rectify=False):
         s, xs, ys = Sizes.of(g), x.reshape(-1), y.reshape(-1)
         for first, images in self._shares(g):
             columns = self._columns(xs, first, images, g, scratch)
@@ -86,8 +86,7 @@ class Columns:
         if b is not None:
             B.shift(y, b, y, g.num_output, s.positions)
 
-    def backward_data(self, dy: Any, w: Any, dx: Any, g: Geometry, scratch: Any) -> None:
-        """dx = the gradient of the input, overwritten."""
+    def backward_data(self, dy, w, dx, g, scratch, *, rectified=None, slope=1.0):
         s, dys, dxs, direct = Sizes.of(g), dy.reshape(-1), dx.reshape(-1), is_direct(g)
         for first, images in self._shares(g):
             part = dxs[first * s.image : (first + images) * s.image]
@@ -104,8 +103,7 @@ class Columns:
             if not direct:
                 K.col2im(columns, part, _shape(dy, g))
 
-    def backward_weights(self, x: Any, dy: Any, dw: Any, db: Any, g: Geometry, scratch: Any) -> None:
-        """dw += the gradient of the weights, db += that of the bias; ``db`` may be None."""
+    def backward_weights(self, x, dy, dw, db, g, scratch):
         s, xs, dys = Sizes.of(g), x.reshape(-1), dy.reshape(-1)
         behind = 0 if is_direct(g) else self.images(g) * s.columns
         for first, images in self._shares(g):

@@ -11,6 +11,7 @@ from .. import device as devices
 from ..device import cudnn
 from ..kernels import Kernels
 from .columns import Columns
+from .engine import Engine
 from .geometry import Geometry, output_shape
 
 A = Kernels("activation.h")
@@ -18,30 +19,28 @@ B = Kernels("broadcast.h")
 R = Kernels("reduce.h")
 
 
-class CuDnn:
+class CuDnn(Engine):
     """Convolution by cuDNN, in float32 and plain order (N, C, H, W)."""
 
     name = "CUDNN"
 
     def __init__(self, columns: Columns):
+        super().__init__()
         self.columns = columns
 
-    def supports(self, geometry: Geometry, dtype: Any) -> bool:
-        """Images and volumes in float32, if cuDNN is there."""
-        g = geometry
+    def supports(self, g, dtype):
+        # Images and volumes, if cuDNN is there.
         whole = g.output == output_shape(g.spatial, g.kernel, g.stride, g.pad, g.dilation)
         return len(g.spatial) in (2, 3) and whole and dtype == np.float32 and cudnn.available()
 
-    def scratch(self, g: Geometry) -> int:
-        """Elements of scratch: the gradient of the weights before it is added, the sums of planes; those of columns."""
+    def scratch(self, g):
+        # The gradient of the weights before it is added, the sums of planes; those of columns.
         return max(self.columns.scratch(g), math.prod(g.weight_shape), g.batch * g.num_output)
 
-    def rectifies(self, g: Geometry, bias: bool) -> bool:
-        """Whether `forward` takes ``rectify``: with a bias."""
+    def rectifies(self, g, bias):
         return bias
 
-    def forward(self, x: Any, w: Any, b: Any, y: Any, g: Geometry, scratch: Any, *, rectify: bool = False) -> None:
-        """y = w * x + b; ``b`` may be None. With ``rectify``, max(0, that)."""
+    def forward(self, x, w, b, y, g, scratch, kept=None, *, rectify=False):
         if not g.batch:
             return
         given = {"x": x, "w": w, "out": y}
@@ -57,13 +56,11 @@ class CuDnn:
         elif b is not None:
             B.shift(y, b, y, g.num_output, math.prod(g.output))
 
-    def backward_data(self, dy: Any, w: Any, dx: Any, g: Geometry, scratch: Any) -> None:
-        """dx = the gradient of the input, overwritten."""
+    def backward_data(self, dy, w, dx, g, scratch, *, rectified=None, slope=1.0):
         if g.batch and not run(dy, "data", g, y=dy, w=w, out=dx):
             self.columns.backward_data(dy, w, dx, g, scratch)
 
-    def backward_weights(self, x: Any, dy: Any, dw: Any, db: Any, g: Geometry, scratch: Any) -> None:
-        """dw += the gradient of the weights, db += that of the bias; ``db`` may be None."""
+    def backward_weights(self, x, dy, dw, db, g, scratch):
         if not g.batch:
             return
         sums = scratch[: math.prod(g.weight_shape)]

@@ -10,91 +10,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..native import _csrc
+from .engine import LANES
 from .geometry import Geometry
-from .onednn import LANES, OneDnn
+from .onednn import OneDnn
 
 
 class Depthwise(OneDnn):
     """Convolutions of two spatial axes in which each output channel sees the input channel of its number."""
 
     name = "Depthwise"
+    joins_neighbours = True
 
-    def supports(self, geometry: Geometry, dtype: Any) -> bool:
-        g = geometry
+    def supports(self, g, dtype):
         if not hasattr(_csrc, "depthwise_forward") or self.block != (LANES, LANES) or len(g.spatial) != 2:
             return False
         taps, stride = _csrc.depthwise_most
         fits = g.kernel[0] * g.kernel[1] <= taps and max(g.stride) <= stride
         return fits and g.channels == g.group == g.num_output and super().supports(g, dtype)
 
-    def rectifies(self, geometry: Geometry, bias: bool) -> bool:
+    def rectifies(self, g, bias):
         return False
 
-    def scratch(self, geometry: Geometry) -> int:
-        return max(super().scratch(geometry), _csrc.depthwise_scratch(geometry.numbers))
+    def scratch(self, g):
+        return max(super().scratch(g), _csrc.depthwise_scratch(g.numbers))
 
-    def forward_between(
-        self,
-        x: np.ndarray,
-        w: np.ndarray,
-        b: np.ndarray | None,
-        y: np.ndarray,
-        geometry: Geometry,
-        scratch: np.ndarray,
-        before: Any = None,
-        moments: Any = None,
-    ) -> None:
-        """y = w * x + b, with x normalised as ``before`` says, a `Pending`.
-
-        ``moments`` (2, batch channels) gets the mean of each channel of an image of y, and its sum of squares about it.
-        """
-        self._check(geometry, scratch, x=x, w=w, b=b, y=y)
+    def forward_between(self, x, w, b, y, g, scratch, before=None, moments=None):
+        self._check(g, scratch, x=x, w=w, b=b, y=y)
         rows = (None, None) if moments is None else moments
-        _csrc.depthwise_forward(geometry.numbers, x, w, b, y, scratch, _before(before), *rows)
+        _csrc.depthwise_forward(g.numbers, x, w, b, y, scratch, _before(before), *rows)
 
-    def backward(
-        self,
-        x: np.ndarray,
-        dy: np.ndarray,
-        w: np.ndarray,
-        dx: np.ndarray | None,
-        dw: np.ndarray | None,
-        db: np.ndarray | None,
-        geometry: Geometry,
-        scratch: np.ndarray,
-        before: Any = None,
-        sums: Any = None,
-        behind: Any = None,
-    ) -> None:
-        """dx = the gradient of what was convolved, dw += and db += those of the weights and the bias; each may be None.
-
-        With ``before``, ``sums`` (2, batch channels) gets the sums over each channel of an image of dz and of dz
-        (x - mean), with dz the gradient before the rectifier. ``behind``, a `Behind`, makes the gradient of y of dy.
-        """
-        self._check(geometry, scratch, x=x, dy=dy, w=w, dx=dx, dw=dw, db=db)
+    def backward(self, x, dy, w, dx, dw, db, g, scratch, before=None, sums=None, behind=None):
+        self._check(g, scratch, x=x, dy=dy, w=w, dx=dx, dw=dw, db=db)
         rows, around = (None, None) if sums is None else sums, _before(before)
-        _csrc.depthwise_backward(geometry.numbers, x, dy, w, dx, dw, db, scratch, around, *rows, _behind(behind))
+        _csrc.depthwise_backward(g.numbers, x, dy, w, dx, dw, db, scratch, around, *rows, _behind(behind))
 
-    def backward_data(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
-    ) -> None:
-        self.backward(dx, dy, w, dx, None, None, geometry, scratch)  # x is not needed
+    def backward_data(self, dy, w, dx, g, scratch, *, rectified=None, slope=1.0):
+        self.backward(dx, dy, w, dx, None, None, g, scratch)  # x is not needed
 
-    def backward_weights(
-        self,
-        x: np.ndarray,
-        dy: np.ndarray,
-        dw: np.ndarray,
-        db: np.ndarray | None,
-        geometry: Geometry,
-        scratch: np.ndarray,
-    ) -> None:
-        self.backward(x, dy, dw, None, dw, db, geometry, scratch)  # nor is w
+    def backward_weights(self, x, dy, dw, db, g, scratch):
+        self.backward(x, dy, dw, None, dw, db, g, scratch)  # nor is w
 
-    def _used(self, geometry: Geometry, forward: str, data: str, weights: str) -> Sequence[str]:
+    def _used(self, g: Geometry, forward: str, data: str, weights: str) -> Sequence[str]:
         return (forward,)
 
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import KernelError
 from ..native import _csrc
-from .geometry import Geometry, check_arrays
+from .engine import LANES, Engine
+from .geometry import Geometry
 from .im2col import Im2col
 
 log = logging.getLogger("layerforge.engines")
@@ -31,7 +33,6 @@ LIBRARY = "libdnnl.so.3"
 GAIN, LOSS_IN_CACHE, LOSS, IN_CACHE = 0.07, 0.02, 0.16, 1 << 20
 MANY = 192  # channels on either side
 LARGE_PLANE = 2000  # positions
-LANES = 16  # at most so many channels in one vector
 FORWARD, DATA, WEIGHTS = range(3)
 NO_TERM, TERM, TERM_IN_PLACE = range(3)  # what forward adds, as the C++ side counts
 RELU, KEEPS_NAN = 1, 2  # and how it rectifies
@@ -66,120 +67,72 @@ def available() -> bool:
     return True
 
 
-class OneDnn:
+class OneDnn(Engine):
     """Convolution on the CPU by oneDNN. The same threads give the same bits."""
 
     name = "MKLDNN"
+    takes_blocks = True
 
     def __init__(self, block: tuple[int, int] = (1, 1)):
-        """``block``: x and y lie in blocks of so many channels: 1 for plain order, all for those of a position."""
-        self.block = block
+        super().__init__(block)
         self._columns = Im2col()
 
-    @staticmethod
-    def channels(dtype: Any) -> int:
-        """How many channels it likes to have side by side: those of a vector."""
+    def channels(self, dtype):
         return _csrc.onednn_block() if dtype == np.float32 and available() else 1
 
-    @staticmethod
-    def gain(geometry: Geometry, dtype: Any) -> float:
-        """What forward gains, in multiplications, where all channels of a position lie side by side, and not 16 at a
-        time; below 0 what it loses. See docs/decisions/009-channels-in-blocks.md."""
-        if OneDnn.channels(dtype) != LANES:
+    def gain(self, g, dtype):
+        # The figures are in docs/decisions/009-channels-in-blocks.md.
+        if self.channels(dtype) != LANES:
             return -1.0
-        if max(geometry.kernel) > 1:
-            return geometry.multiplications * GAIN
-        values = max(math.prod(geometry.input_shape), math.prod(geometry.output_shape))
-        return -geometry.multiplications * (LOSS if values > IN_CACHE else LOSS_IN_CACHE)
+        if max(g.kernel) > 1:
+            return g.multiplications * GAIN
+        values = max(math.prod(g.input_shape), math.prod(g.output_shape))
+        return -g.multiplications * (LOSS if values > IN_CACHE else LOSS_IN_CACHE)
 
-    def supports(self, geometry: Geometry, dtype: Any) -> bool:
-        """Whether this engine computes that geometry, and not slower than im2col does where that could, too."""
-        fits = is_faster(geometry) if self.block == (1, 1) else is_whole(geometry, self.block)
-        return fits and dtype == np.float32 and available() and self._is_compiled(geometry)
+    def supports(self, g, dtype):
+        fits = is_faster(g) if self.block == (1, 1) else is_whole(g, self.block)
+        return fits and dtype == np.float32 and available() and self._is_compiled(g)
 
-    def scratch(self, geometry: Geometry) -> int:
-        """Elements of scratch memory for any of the three functions, with the present number of threads."""
-        own = self._made(geometry, True).scratch
-        return own if self._has_data(geometry) else max(own, self._columns.scratch(geometry))
+    def scratch(self, g):
+        own = self._made(g, True).scratch
+        return own if self._has_data(g) else max(own, self._columns.scratch(g))
 
-    def forward(
-        self,
-        x: np.ndarray,
-        w: np.ndarray,
-        b: np.ndarray | None,
-        y: np.ndarray,
-        geometry: Geometry,
-        scratch: np.ndarray,
-        kept: np.ndarray | None = None,
-        *,
-        rectify: bool = False,
-    ) -> Callable[[], None]:
-        """y = w * x + b; ``b`` may be None. With ``rectify``, max(0, that), where NaN stays NaN.
-
-        Returns what computes it again in the same arrays, as long as w is the same.
-
-        ``kept``: `kept` elements, zeros at first, in which the weights stay in oneDNN's order from call to call. They
-        are made again where a fingerprint says that w has changed.
-        """
-        self._check(geometry, scratch, x=x, w=w, b=b, y=y)
-        made = self._made(geometry, b is not None)
+    def forward(self, x, w, b, y, g, scratch, kept=None, *, rectify=False):
+        self._check(g, scratch, x=x, w=w, b=b, y=y)
+        made = self._made(g, b is not None)
         if rectify:
-            made = _made(geometry, self.block, b is not None, _csrc.get_threads(), False, KEEPS_NAN)
+            made = _made(g, self.block, b is not None, _csrc.get_threads(), False, KEEPS_NAN)
         room = kept if self._room(made, kept) else None
         made.run(FORWARD, x, w, b, y, scratch, kept=room)
         return functools.partial(made.run, FORWARD, x, w, b, y, scratch, kept=room, same=True)
 
-    def kept(self, geometry: Geometry) -> int:
-        """How many elements weights take that stay in oneDNN's order from one forward pass to the next."""
-        return int(self._made(geometry, True).kept)
+    def kept(self, g):
+        return int(self._made(g, True).kept)
 
-    def rectifies(self, geometry: Geometry, bias: bool) -> bool:
-        """Whether `forward` takes ``rectify`` for that geometry."""
-        return _rectifies(geometry, self.block, bias, _csrc.get_threads())
+    def rectifies(self, g, bias):
+        return _rectifies(g, self.block, bias, _csrc.get_threads())
 
-    def follows(self, geometry: Geometry) -> bool:
-        """Whether `forward_and_on` computes that geometry."""
-        return _goes_on(geometry, self.block, _csrc.get_threads(), NO_TERM)
+    def follows(self, g):
+        return _goes_on(g, self.block, _csrc.get_threads(), NO_TERM)
 
-    def adds(self, geometry: Geometry) -> bool:
-        """Whether it also adds a term."""
-        return self.block[1] > 1 and _goes_on(geometry, self.block, _csrc.get_threads(), TERM)
+    def adds(self, g):
+        return self.block[1] > 1 and _goes_on(g, self.block, _csrc.get_threads(), TERM)
 
-    def adds_in_place(self, geometry: Geometry) -> bool:
-        """The same for a term that lies in y, with weights that are kept."""
-        return self.block[1] > 1 and _goes_on(geometry, self.block, _csrc.get_threads(), TERM_IN_PLACE)
+    def adds_in_place(self, g):
+        return self.block[1] > 1 and _goes_on(g, self.block, _csrc.get_threads(), TERM_IN_PLACE)
 
-    def forward_and_on(
-        self,
-        x: np.ndarray,
-        w: np.ndarray,
-        factor: np.ndarray,
-        shift: np.ndarray,
-        y: np.ndarray,
-        geometry: Geometry,
-        scratch: np.ndarray,
-        kept: np.ndarray | None = None,
-        *,
-        rectify: bool,
-        term: np.ndarray | None = None,
-    ) -> Callable[[], None]:
-        """y = factor * (w * x) + shift for each output channel, and ``term``; with ``rectify``, max(0, that).
-
-        ``term`` may be y itself where `adds_in_place` says so; elsewhere it must not lie there.
-        Where weights are ``kept``, they are kept multiplied by the factor.
-        Returns as `forward` does.
-        """
-        self._check(geometry, scratch, x=x, w=w, b=shift, y=y)
+    def forward_and_on(self, x, w, factor, shift, y, g, scratch, kept=None, *, rectify, term=None):
+        self._check(g, scratch, x=x, w=w, b=shift, y=y)
         adds = NO_TERM if term is None else TERM_IN_PLACE if term is y else TERM
         if adds == TERM:
-            self._check(geometry, scratch, y=term)
+            self._check(g, scratch, y=term)
         on = (RELU if rectify else 0, adds)
-        folded = _made(geometry, self.block, True, _csrc.get_threads(), False, *on)
+        folded = _made(g, self.block, True, _csrc.get_threads(), False, *on)
         if self._room(folded, kept):
             arrays = (x, w, shift, y, scratch, factor)
             folded.run(FORWARD, *arrays, kept=kept, term=term)
             return functools.partial(folded.run, FORWARD, *arrays, kept=kept, term=term, same=True)
-        made = _made(geometry, self.block, False, _csrc.get_threads(), True, *on)
+        made = _made(g, self.block, False, _csrc.get_threads(), True, *on)
         call = functools.partial(made.run, FORWARD, x, w, None, y, scratch, factor, shift, term=term)
         call()
         return call
@@ -188,51 +141,36 @@ class OneDnn:
     def _room(made: Any, kept: np.ndarray | None) -> bool:
         return kept is not None and 0 < made.kept <= kept.size
 
-    def backward_data(
-        self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, geometry: Geometry, scratch: np.ndarray
-    ) -> None:
-        """dx = the gradient of the input, overwritten."""
-        if not self._has_data(geometry):
-            self._columns.backward_data(dy, w, dx, geometry, scratch)
+    def backward_data(self, dy, w, dx, g, scratch, *, rectified=None, slope=1.0):
+        if not self._has_data(g):
+            self._columns.backward_data(dy, w, dx, g, scratch)
             return
-        self._check(geometry, scratch, dy=dy, w=w, dx=dx)
-        self._made(geometry, True).run(DATA, dy, w, dx, None, scratch)
+        self._check(g, scratch, dy=dy, w=w, dx=dx)
+        self._made(g, True).run(DATA, dy, w, dx, None, scratch)
 
-    def backward_weights(
-        self,
-        x: np.ndarray,
-        dy: np.ndarray,
-        dw: np.ndarray,
-        db: np.ndarray | None,
-        geometry: Geometry,
-        scratch: np.ndarray,
-    ) -> None:
-        """dw += the gradient of the weights, db += that of the bias; ``db`` may be None."""
-        self._check(geometry, scratch, x=x, dy=dy, dw=dw, db=db)
-        self._made(geometry, db is not None).run(WEIGHTS, x, dy, dw, db, scratch)
+    def backward_weights(self, x, dy, dw, db, g, scratch):
+        self._check(g, scratch, x=x, dy=dy, dw=dw, db=db)
+        self._made(g, db is not None).run(WEIGHTS, x, dy, dw, db, scratch)
 
     def _has_data(self, g: Geometry) -> bool:
         """Whether oneDNN also computes the gradient of the input. It is slow at that for images of few channels; what
         lies in blocks, im2col cannot read."""
         return g.channels % 8 == 0 or self.block != (1, 1)
 
-    def _made(self, geometry: Geometry, bias: bool) -> Any:
-        return _made(geometry, self.block, bias, _csrc.get_threads())
+    def _made(self, g: Geometry, bias: bool) -> Any:
+        return _made(g, self.block, bias, _csrc.get_threads())
 
-    def _is_compiled(self, geometry: Geometry) -> bool:
+    def _is_compiled(self, g: Geometry) -> bool:
         """Whether oneDNN has compiled code for it, and not only loops that serve as a reference."""
         try:
-            forward, data, weights = self._made(geometry, True).implementations
+            forward, data, weights = self._made(g, True).implementations
         except RuntimeError:
             return False
-        return _are_compiled(self._used(geometry, forward, data, weights))
+        return _are_compiled(self._used(g, forward, data, weights))
 
-    def _used(self, geometry: Geometry, forward: str, data: str, weights: str) -> Sequence[str]:
+    def _used(self, g: Geometry, forward: str, data: str, weights: str) -> Sequence[str]:
         """Those of the three that are called."""
-        return (forward, data, weights) if self._has_data(geometry) else (forward, weights)
-
-    def _check(self, geometry: Geometry, scratch: np.ndarray, **arrays: np.ndarray | None) -> None:
-        check_arrays(geometry, self.scratch(geometry), scratch, (np.float32,), **arrays)
+        return (forward, data, weights) if self._has_data(g) else (forward, weights)
 
 
 def is_faster(g: Geometry) -> bool:
@@ -285,6 +223,8 @@ def _made(
     relu: int = 0,
     adds: int = 0,
 ) -> Any:
+    if not available():  # opens it
+        raise KernelError(f"convolution: oneDNN cannot be used: `pip install {PACKAGE}`, or write engine: CAFFE")
     how = (gains_by_turning(geometry, block), gains_by_second(geometry, block, adds))
     return _csrc.OnednnConvolution(geometry.numbers, *block, bias, threads, affine, relu, adds, *how)
 

@@ -87,7 +87,7 @@ class Convolution(Layer):
 
     def rectifies(self, steps):
         """Whether the engine computes a rectifier too."""
-        if len(self.bottom_shapes) > 1 or steps[0] != Rectify(0) or not hasattr(self.engine, "rectifies"):
+        if len(self.bottom_shapes) > 1 or steps[0] != Rectify(0):
             return False
         return self.engine.rectifies(self.geometry(self.bottom_shapes[0]), "bias" in self.params)
 
@@ -99,14 +99,14 @@ class Convolution(Layer):
     def state_shapes(self, *bottom_shapes):
         each = ((self.options.num_output,), self.dtype)
         state = {"factor": each, "shift": each, "zero": each} if self.goes_on else {}
-        if self.phase == TEST and hasattr(self.engine, "kept"):
-            kept = self.engine.kept(self.geometry(bottom_shapes[0]))
-            state |= {"weights": ((kept,), self.dtype)} if kept else {}
+        if self.phase == TEST and (kept := self.engine.kept(self.geometry(bottom_shapes[0]))):
+            state["weights"] = ((kept,), self.dtype)
         return state
 
-    def kept(self, engine):
-        """What forward takes more in TEST, where weights seldom change: room for them in the engine's own order."""
-        return (self.state["weights"],) if "weights" in self.state and hasattr(engine, "kept") else ()
+    @property
+    def kept(self):
+        """Room for the weights in the engine's own order, in TEST, where they seldom change; or None."""
+        return self.state.get("weights")
 
     def scratch_size(self, *bottom_shapes):
         g = self.geometry(bottom_shapes[0])
@@ -136,7 +136,7 @@ class Convolution(Layer):
         g = self.geometry(x.shape)
         engine = _filters.engine(self, g, (x.block, y.block))
         arrays = x.data.reshape(g.input_shape), weight.data, bias.data if bias else None, y.data.reshape(g.output_shape)
-        return engine.forward(*arrays, g, self.scratch, *self.kept(engine), **also)
+        return engine.forward(*arrays, g, self.scratch, self.kept, **also)
 
     def forward_between(self, x, y):
         """A bottom that was left to this layer to normalise, or a top whose reader asks for moments, or both."""
@@ -157,18 +157,18 @@ class Convolution(Layer):
         return True
 
     def leaves_moments(self):
-        return len(self.bottom_shapes) == 1 and hasattr(self.engine, "forward_between")
+        return len(self.bottom_shapes) == 1 and self.engine.joins_neighbours
 
     def differentiates(self, step, index):
         alone = len(self.bottom_shapes) == 1
-        return alone and getattr(self.engine, "differentiates_rectifiers", False)
+        return alone and self.engine.differentiates_rectifiers
 
     def may_wait(self, steps):
         return self.engine.adds(self.geometry(self.bottom_shapes[0]))
 
     def adds_in_place(self, slope):
         engine, g = self.engine, self.geometry(self.bottom_shapes[0])
-        return slope in (0, 1) and hasattr(engine, "adds_in_place") and engine.adds_in_place(g)
+        return slope in (0, 1) and engine.adds_in_place(g)
 
     def add_pending(self, term, y, slope):
         if self.again.run(self, self.waiting, y, slope, term):
@@ -195,12 +195,12 @@ class Convolution(Layer):
         shift[...] = bias.data if bias else 0
         for step in self.joined.steps:
             step.then(factor, shift)
-        given = (x, weight, factor, shift, y, g, self.scratch, *self.kept(engine))
+        given = (x, weight, factor, shift, y, g, self.scratch, self.kept)
         if slope in (0, 1) and term is None and engine.follows(g):
             return engine.forward_and_on(*given, rectify=slope == 0)
         if slope in (0, 1) and term is not None and engine.adds(g):
             return engine.forward_and_on(*given, rectify=slope == 0, term=term)
-        alone = engine.forward(x, weight, None, y, g, self.scratch, *self.kept(engine))
+        alone = engine.forward(x, weight, None, y, g, self.scratch, self.kept)
         sizes = (g.num_output, count(g.output), block)
         if term is None:
             share = (*sizes, 0, g.num_output)
@@ -217,7 +217,7 @@ class Convolution(Layer):
             g = self.geometry(x.shape)
             engine = _filters.engine(self, g, (x.block, y.block))
             dy = y.diff.reshape(g.output_shape)
-            if hasattr(engine, "backward"):
+            if engine.joins_neighbours:
                 before, behind, y.behind = self.before(x), y.behind, None
                 dy = dy if behind is None else behind.dy
                 dx = x.diff.reshape(g.input_shape) if x.needs_diff else None

@@ -181,7 +181,7 @@ E = "convolution: "
 def test_wrong_arrays(change, message):
     arguments = {"x": X, "w": W, "b": B, "y": DY.copy(), "scratch": np.zeros(1 << 20, np.float32)} | change
     with pytest.raises(KernelError) as caught:
-        Im2col().forward(**arguments, geometry=G)
+        Im2col().forward(**arguments, g=G)
     assert str(caught.value) == "convolution: " + message
 
 

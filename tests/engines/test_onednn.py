@@ -348,7 +348,7 @@ def test_wrong_arrays(change, message):
     arrays = {"x": g.input_shape, "w": g.weight_shape, "b": (48,), "y": g.output_shape, "scratch": (1 << 20,)}
     arguments = {name: np.zeros(shape, np.float32) for name, shape in arrays.items()} | change
     with pytest.raises(KernelError) as caught:
-        OneDnn().forward(**arguments, geometry=g)
+        OneDnn().forward(**arguments, g=g)
     assert str(caught.value) == "convolution: " + message
 
 
@@ -377,6 +377,32 @@ def test_without_the_headers(elsewhere):
     """A build that found no headers has no engine of that name."""
     elsewhere.delattr(_csrc, "onednn_load")
     assert engines.convolution("cpu", "DEFAULT", CASES["strided"]).name == "CAFFE"
+
+
+def test_asked_for_scratch_without_the_wheel(elsewhere):
+    elsewhere.setattr(onednn, "PACKAGE", "onednn-for-nobody")
+    onednn._made.cache_clear()
+    with pytest.raises(KernelError) as caught:
+        OneDnn().scratch(CASES["3x3"])
+    assert str(caught.value) == (
+        "convolution: oneDNN cannot be used: `pip install onednn-for-nobody`, or write engine: CAFFE"
+    )
+
+
+def test_asked_before_it_is_open():
+    """An engine opens the library when it is first asked for anything; the functions behind it refuse."""
+    code = (
+        "import numpy as np\n"
+        "from layerforge.engines import Geometry, OneDnn\n"
+        "from layerforge.native import _csrc\n"
+        "one = np.ones((1, 1), np.float32)\n"
+        "try:\n    _csrc.onednn_gemm(one, one, one, False, False, 0)\n"
+        "except RuntimeError as error:\n    print(error)\n"
+        "g = Geometry(1, 16, 16, 1, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), (9, 9))\n"
+        "print(OneDnn((16, 16)).scratch(g) > 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "oneDNN is not open: ask engines.onednn.available() first\nTrue\n"
 
 
 def test_a_library_that_does_not_open(tmp_path):

@@ -40,3 +40,24 @@ def interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def set_threads():
+    """Sets the number of threads, and gives it; afterwards there are as many as before."""
+    from layerforge import kernels
+
+    before = kernels.get_threads()
+
+    def set_to(number):
+        kernels.set_threads(number)
+        return number
+
+    yield set_to
+    kernels.set_threads(before)
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request, set_threads):
+    """One thread, two, and more than many a test has work for."""
+    return set_threads(request.param)

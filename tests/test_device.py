@@ -5,17 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from layerforge import device, kernels
+from layerforge import device
 from layerforge.device import blas, cpu
 from layerforge.errors import DeviceError, KernelError
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield request.param
-    kernels.set_threads(before)
 
 
 @pytest.mark.parametrize("shape", [(), 5, (0, 3), (3, 4), (1024, 1024)])

@@ -16,14 +16,6 @@ K = Kernels("activation.h")
 SIZES = [0, 1, 63, 4095, 4097, 100_003]
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield request.param
-    kernels.set_threads(before)
-
-
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_element_is_computed_once(threads, size, dtype):

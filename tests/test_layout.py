@@ -229,17 +229,13 @@ def test_who_lies_whole():
 
 
 @whole
-@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("fuse", [True, False])
 def test_the_same_numbers_whole(by_columns, fuse, threads):
-    before = lf.get_threads()
-    lf.set_threads(threads)
     net = inferring(fuse=fuse)
     for _ in range(2):
         outputs = net.forward()
     assert set(blocks(net).values()) == {32}
     assert_same(outputs, {name: by_columns.blobs[name].data for name in outputs})
-    lf.set_threads(before)
 
 
 @whole

@@ -27,12 +27,7 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: 
 """
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """As many as before afterwards."""
-    before = lf.get_threads()
-    yield
-    lf.set_threads(before)
+pytestmark = pytest.mark.usefixtures("set_threads")  # as many as before afterwards
 
 
 def make(phase, engine):

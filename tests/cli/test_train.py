@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import layerforge
-from layerforge import kernels
 from layerforge.cli import signals
 from layerforge.solver import Solver
 
@@ -202,12 +201,9 @@ def test_a_drawn_seed_is_told(lab):
     assert seeds[0] != seeds[1]
 
 
+@pytest.mark.usefixtures("set_threads")
 def test_threads(lab):
-    before = kernels.get_threads()
-    try:
-        assert "Use CPU with 1 thread." in lab.train("--threads", "1", "--max-iter", "0").log
-    finally:
-        kernels.set_threads(before)
+    assert "Use CPU with 1 thread." in lab.train("--threads", "1", "--max-iter", "0").log
 
 
 def test_cache(lab, monkeypatch):

@@ -3,18 +3,11 @@
 import numpy as np
 import pytest
 
-from layerforge import kernels
 from layerforge.kernels import Kernels
 
 K = Kernels("parts.h")
 
-
-@pytest.fixture(params=[1, 3], autouse=True)
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield
-    kernels.set_threads(before)
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.mark.parametrize("functions", [K, K.portable], ids=["tuned", "portable"])

@@ -3,20 +3,18 @@
 import numpy as np
 import pytest
 
-from layerforge import _csrc, kernels
+from layerforge import _csrc
 from layerforge.kernels import Kernels
 
 K = Kernels("pooling.h")
 
 
 @pytest.fixture(params=[(1, True), (5, True), (1, False)], autouse=True)
-def threads(request):
+def threads(request, set_threads):
     """With one thread and with several, which begin amid planes; without what is written for AVX-512."""
-    before = kernels.get_threads()
-    kernels.set_threads(request.param[0])
+    set_threads(request.param[0])
     _csrc.allow_avx512(request.param[1])
     yield
-    kernels.set_threads(before)
     _csrc.allow_avx512(True)
 
 

@@ -8,15 +8,9 @@ from layerforge.kernels import Kernels
 
 K = Kernels("update.h")
 R = Kernels("reduce.h")
+
+pytestmark = pytest.mark.usefixtures("threads")
 SIZE = 64 * 70 + 32  # the last block is not whole
-
-
-@pytest.fixture(params=[1, 3], autouse=True)
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield
-    kernels.set_threads(before)
 
 
 def sgd(w, g, h, r, momentum):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerforge import _csrc, kernels
+from layerforge import _csrc
 from layerforge.device import cpu
 from layerforge.engines import Depthwise, Geometry, Im2col, OneDnn, convolution, output_shape
 from layerforge.errors import KernelError
@@ -30,14 +30,6 @@ CASES = {
     "four positions": geometry(4, 32, (2, 2)),
     "a wide row": geometry(1, 16, (2, 37)),
 }
-
-
-@pytest.fixture(params=[1, 2, 5])
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield request.param
-    kernels.set_threads(before)
 
 
 def in_blocks(array):
@@ -160,19 +152,18 @@ def test_large_arrays_past_the_caches():
     close(plain(y), sum(windows) + b[:, None, None])
 
 
-def test_the_same_bits_with_any_number_of_threads():
+def test_the_same_bits_with_any_number_of_threads(set_threads):
     g = geometry(3, 48, (14, 14))
     x, w, b, dy, before, _ = problem(g, 0.0)
-    engine, seen, threads = Depthwise(BLOCK), set(), kernels.get_threads()
+    engine, seen = Depthwise(BLOCK), set()
     for number in (1, 2, 3, 2, 1):
-        kernels.set_threads(number)
+        set_threads(number)
         scratch = cpu.zeros((engine.scratch(g),), np.float32)
         shapes = (g.output_shape, (2, 3 * 48), g.input_shape, g.weight_shape, b.shape)
         y, moments, dx, dw, db = (np.zeros(shape, np.float32) for shape in shapes)
         engine.forward_between(in_blocks(x), w, b, y, g, scratch, before, moments)
         engine.backward(in_blocks(x), in_blocks(dy), w, dx, dw, db, g, scratch, before, before.sums)
         seen.add(b"".join(array.tobytes() for array in (y, moments, dx, dw, db, before.sums)))
-    kernels.set_threads(threads)
     assert len(seen) == 1
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from layerforge import engines, kernels
+from layerforge import engines
 from layerforge.device import cpu
 from layerforge.engines import Geometry, Im2col, output_shape
 from layerforge.errors import DefinitionError, KernelError
@@ -70,14 +70,6 @@ CASES = {
     "one image": geometry(1, 5, 7, (40, 30), 3, pad=1),
     "an empty batch": geometry(0, 3, 4, (5, 5), 3),
 }
-
-
-@pytest.fixture(params=[1, 2, 5])
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield request.param
-    kernels.set_threads(before)
 
 
 @pytest.fixture(params=[16, 8, 0], ids=["AVX-512", "AVX2", "BLAS"])
@@ -185,14 +177,12 @@ def test_wrong_arrays(change, message):
     assert str(caught.value) == "convolution: " + message
 
 
-def test_scratch_that_is_too_small():
+def test_scratch_that_is_too_small(set_threads):
     engine = Im2col()
-    before = kernels.get_threads()
-    kernels.set_threads(2)
+    set_threads(2)
     least = engine.scratch(G)
     with pytest.raises(KernelError) as caught:
         engine.forward(X, W, B, DY.copy(), G, np.zeros(least - 1, np.float32))
-    kernels.set_threads(before)
     assert str(caught.value) == (
         f"convolution: scratch must have {least} elements with 2 threads, not {least - 1}; "
         "set the number of threads before the net is made"

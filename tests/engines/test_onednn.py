@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import _csrc, engines, kernels
+from layerforge import _csrc, engines
 from layerforge.device import cpu
 from layerforge.engines import Geometry, Im2col, OneDnn, onednn, output_shape
 from layerforge.errors import KernelError
@@ -51,14 +51,6 @@ REFUSED = {
     "four spatial axes": geometry(1, 16, 16, (3, 4, 3, 4), 2),
     "an empty batch": geometry(0, 16, 16, (5, 5), 3),
 }
-
-
-@pytest.fixture(params=[1, 2, 5])
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield request.param
-    kernels.set_threads(before)
 
 
 def results(engine, g, bias=True, seed=1):

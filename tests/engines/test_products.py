@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import engines, kernels
+from layerforge import engines
 from layerforge.engines import OneDnnProducts, Products, onednn
 from layerforge.errors import KernelError
 
@@ -23,14 +23,6 @@ SIZES = {
     "no row": (0, 20, 7),
     "all is odd": (11, 1031, 17),
 }
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = kernels.get_threads()
-    kernels.set_threads(request.param)
-    yield request.param
-    kernels.set_threads(before)
 
 
 def engine(name):
@@ -131,11 +123,10 @@ def test_every_way_of_taking_a_batch(threads, batch):
 
 @pytest.mark.skipif(not OneDnnProducts().own, reason="our own kernels are for AVX-512")
 @pytest.mark.parametrize("batch", [3, 40, 70])
-def test_bits_do_not_depend_on_threads(batch):
-    before, seen = kernels.get_threads(), set()
+def test_bits_do_not_depend_on_threads(batch, set_threads):
+    seen = set()
     for count in (1, 2, 3):
-        kernels.set_threads(count)
+        set_threads(count)
         _, (y, _, dw) = results(engine("own"), (batch, 1300, 700), False)
         seen.add(y.tobytes() + dw.tobytes())
-    kernels.set_threads(before)
     assert len(seen) == 1

@@ -63,12 +63,10 @@ def test_another_call_is_not(called, what):
     assert not again.run(layer, x, y, slope, term) and not calls
 
 
-def test_nor_with_another_number_of_threads(called):
+def test_nor_with_another_number_of_threads(called, set_threads):
     layer, x, y, term, again, calls = called
-    before = lf.get_threads()
-    lf.set_threads(before + 1)
+    set_threads(lf.get_threads() + 1)
     assert not again.run(layer, x, y, 0.5, term) and not calls
-    lf.set_threads(before)
 
 
 def test_what_cannot_be_repeated(called):
@@ -78,10 +76,9 @@ def test_what_cannot_be_repeated(called):
 
 
 @pytest.mark.parametrize("between", ["nothing", "a look", "another shape", "threads", "a part"])
-def test_whatever_happens_between_passes(between):
+def test_whatever_happens_between_passes(between, set_threads):
     rng = np.random.default_rng(1)
     net = lf.Net(schema.parse(TEXT, "NetParameter"), lf.TEST, seed=1)
-    before = lf.get_threads()
     for number in range(4):
         images = 1 + (number // 2 if between == "another shape" else 0)
         x = rng.standard_normal((images, 16, 9, 9)).astype(np.float32)
@@ -93,10 +90,9 @@ def test_whatever_happens_between_passes(between):
         if number == 1 and between == "a look":
             np.testing.assert_allclose(net.blobs["a"].data, fresh.blobs["a"].data, rtol=1e-4, atol=1e-5)
         elif between == "threads":
-            lf.set_threads(1 + number % 3)
+            set_threads(1 + number % 3)
         elif number == 1 and between == "a part":
             net.forward(start="b", end="sum")
-    lf.set_threads(before)
 
 
 def test_no_array_is_held_where_nothing_can_be_repeated(called):

@@ -5,6 +5,16 @@
 #pragma once
 #include "registry.h"
 
+#if defined(__x86_64__) && defined(__GNUC__)
+// Whether the processor has all of it that functions are compiled for.
+inline bool processor_has_avx512() {
+  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                            __builtin_cpu_supports("avx512cd");
+  return found;
+}
+#endif
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && defined(__linux__)
 #define LAYERFORGE_AVX512
 // GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of ours (bug 105593).
@@ -17,12 +27,7 @@
 // For tests: false lets the twins run.
 inline bool allow_avx512 = true;
 
-inline bool has_avx512() {
-  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512cd");
-  return found && allow_avx512;
-}
+inline bool has_avx512() { return processor_has_avx512() && allow_avx512; }
 
 constexpr int kLanes = 16;  // floats of a vector
 

@@ -134,37 +134,20 @@ AVX512_INLINE void tile_of_outputs(const float* const* from, const float* const*
   for (int i = 0; i < number; ++i) _mm512_storeu_ps(to + i * apart, sum[i]);
 }
 
+// The same for up to kTile outputs.
+template <int most, class... Arguments>
+AVX512_INLINE void tile_of_up_to(int64_t number, Arguments... arguments) {
+  if constexpr (most > 1)
+    if (number < most) return tile_of_up_to<most - 1>(number, arguments...);
+  tile_of_outputs<most>(arguments...);
+}
+
 AVX512 static void row_of_outputs(const float* const* from, const float* const* w, int taps, int64_t count,
                                   int64_t step, __m512 start, float* to, int64_t apart) {
   int64_t done = 0;
   for (int64_t tiles = divide_up(count, kTile); tiles > 0; --tiles) {
     const int64_t number = divide_up(count - done, tiles);  // all about as large
-    float* const at = to + done * apart;
-    switch (number) {
-      case 1:
-        tile_of_outputs<1>(from, w, taps, done, step, start, at, apart);
-        break;
-      case 2:
-        tile_of_outputs<2>(from, w, taps, done, step, start, at, apart);
-        break;
-      case 3:
-        tile_of_outputs<3>(from, w, taps, done, step, start, at, apart);
-        break;
-      case 4:
-        tile_of_outputs<4>(from, w, taps, done, step, start, at, apart);
-        break;
-      case 5:
-        tile_of_outputs<5>(from, w, taps, done, step, start, at, apart);
-        break;
-      case 6:
-        tile_of_outputs<6>(from, w, taps, done, step, start, at, apart);
-        break;
-      case 7:
-        tile_of_outputs<7>(from, w, taps, done, step, start, at, apart);
-        break;
-      default:
-        tile_of_outputs<kTile>(from, w, taps, done, step, start, at, apart);
-    }
+    tile_of_up_to<kTile>(number, from, w, taps, done, step, start, to + done * apart, apart);
     done += number;
   }
 }

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "avx512.h"
 #include "cpu.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -106,10 +107,7 @@ TARGET inline void transpose_block(V* r) {
 
 static std::vector<PanelKernels> all_kernels() {
   std::vector<PanelKernels> all;
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw"))
-    all.push_back(avx512::make());
+  if (processor_has_avx512()) all.push_back(avx512::make());
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(avx2::make());
   return all;
 }

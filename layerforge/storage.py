@@ -67,13 +67,11 @@ class Plane:
         scratch: Sequence[memory.Interval],
         again: Mapping[str, Sequence[tuple[int, int]]] | None = None,
         places: Mapping[str, str] | None = None,
-        together: Mapping[str, str] | None = None,
     ) -> None:
         """Takes memory for the roots that are ``needed``: of their own for those that are ``pinned`` or kept, in the
         arena for the others, which are ``used`` from one step to another, and for ``scratch``. Without reuse, those
-        of ``again`` alone lie in the arena, from one step to another and again. ``places``: root -> another, of one
-        size, whose place it takes if that is used for the last time as it is made; ``together``: the same, in any case.
-        Memory grows and never shrinks."""
+        of ``again`` alone lie in the arena, from one step to another and again. ``places``: root -> another, whose
+        place it takes where they are of one size. Memory grows and never shrinks."""
         sizes = self.sizes()
         needed = set(needed) | self.kept
         own = needed & (self.kept | set(pinned)) if self.reuse else needed - (set(again or ()) - self.kept)
@@ -83,7 +81,7 @@ class Plane:
         rest = sorted(needed - own)
         spans: dict[str, Sequence[tuple[int, int]]] = {root: [steps] for root, steps in used.items()}
         spans = dict(again) if again else spans
-        leaders = {} if again else self._leaders(rest, used, sizes, places or {}, together or {})
+        leaders = {} if again else self._leaders(rest, used, sizes, places or {})
         for root, leader in leaders.items():
             spans[leader] = [(min(spans[leader][0][0], used[root][0]), max(spans[leader][0][1], used[root][1]))]
         leading = [root for root in rest if root not in leaders]
@@ -105,14 +103,12 @@ class Plane:
         used: Mapping[str, tuple[int, int]],
         sizes: Mapping[str, int],
         places: Mapping[str, str],
-        together: Mapping[str, str],
     ) -> dict[str, str]:
         """Root -> the first of those whose place it takes, one after the other."""
         leaders: dict[str, str] = {}
         there = set(rest)
-        for root, place in sorted({**places, **together}.items(), key=lambda pair: used.get(pair[0], (0, 0))):
-            fits = root in there and place in there and root != place and sizes[root] == sizes[place]
-            if fits and (root in together or used[place][1] == used[root][0]):
+        for root, place in sorted(places.items(), key=lambda pair: used.get(pair[0], (0, 0))):
+            if root in there and place in there and root != place and sizes[root] == sizes[place]:
                 leaders[root] = leaders.get(place, place)
         return leaders
 
@@ -375,21 +371,24 @@ class Storage:
         further = {id(by): node.bottom for node, by in waiting} | {id(g.first): (g.result,) for g in moving}
         index = {id(node): i for i, node in enumerate(self.nodes)}
         last = {index[id(node)]: index[id(by)] for node, by in waiting}
+        used = self._used(self.data, self.nodes, further)
+        places = self._sums_in_place(used) if self.data.reuse else {}
+        places |= {roots[group.result.name]: roots[group.blob] for group in moving}
         self.data.take(
             set(roots.values()),
             pinned,
-            self._used(self.data, self.nodes, further),
+            used,
             [memory.Interval(size, i, last.get(i, i)) for i, size in enumerate(self._scratch_sizes())]
             if self.data.reuse
             else [],
             {piece.root: piece.spans(len(self.nodes)) for piece in self.pieces},
-            self._sums_in_place() if self.data.reuse else {},
-            {roots[group.result.name]: roots[group.blob] for group in moving},
+            places,
         )
         self._began_with["data"] = self._copies(self.data, self.inputs) if self.data.reuse else []
 
-    def _sums_in_place(self) -> dict[str, str]:
-        """Root -> another, whose place it may take: of sums that are computed by adding to what lies there."""
+    def _sums_in_place(self, used: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+        """Root -> another, whose place it may take: of sums that are computed by adding to what lies there, which is
+        ``used`` for the last time."""
         places, roots = {}, self.data.roots
         for group in self.fused:
             if group.reader is None or group.learns:
@@ -397,9 +396,10 @@ class Storage:
             reader, index = group.reader.first, group.index
             if len(reader.bottom) != 2 or not group.first.layer.adds_in_place(reader.layer.joined.slope):
                 continue
-            term = roots[reader.bottom[1 - index].name]
-            if all(roots[view.name] != term for view in group.first.bottom):  # which is read all the while
-                places[roots[group.reader.result.name]] = term
+            term, made = roots[reader.bottom[1 - index].name], roots[group.reader.result.name]
+            read = {roots[view.name] for view in group.first.bottom}  # all the while
+            if used[term][1] == used[made][0] and term not in read:
+                places[made] = term
         return places
 
     def _take_diffs(self) -> None:

@@ -25,9 +25,10 @@ struct Channels {
 
 // The rows of a share of the channels: where each of them begins, and what is its first channel.
 struct Share {
-  int64_t groups, count, skipped, first, block;
+  int64_t groups, positions, count, skipped, first, block;
   Share(int64_t channels, int64_t positions, int64_t block, int64_t first, int64_t all)
       : groups(channels / block),
+        positions(positions),
         count(positions * block),
         skipped((all - channels) * positions),
         first(first * positions),
@@ -38,8 +39,7 @@ struct Share {
 
 template <class T>
 struct Rows {
-  CLONES static void moments(int64_t begin, int64_t end, const T* x, T* mean, T* square, Share share,
-                             int64_t positions) {
+  CLONES static void moments(int64_t begin, int64_t end, const T* x, T* mean, T* square, Share share) {
     const int64_t count = share.count, block = share.block;
     for (int64_t r = begin; r < end; ++r) {
       const T* row = x + share.at(r);
@@ -48,7 +48,7 @@ struct Rows {
       STRIPS(count, BODY);
 #undef BODY
       fold(sum, block);
-      for (int64_t l = 0; l < block; ++l) mean[r * block + l] = sum[l] / T(positions);
+      for (int64_t l = 0; l < block; ++l) mean[r * block + l] = sum[l] / T(share.positions);
       Along<T> m;
       m.fill(mean + r * block, 0, block);
 #define BODY(e, k)                 \
@@ -268,7 +268,7 @@ void lane_moments(index_t count, const T* x, T* mean, T* square, index_t channel
     });
   else
     parallel(count / block, [=](int64_t begin, int64_t end, int) {
-      Rows<T>::moments(begin, end, x, mean, square, {channels, positions, block, first, all}, positions);
+      Rows<T>::moments(begin, end, x, mean, square, {channels, positions, block, first, all});
     });
 }
 

@@ -95,8 +95,8 @@ def layerforge_side(job: dict[str, Any]) -> dict[str, Any]:
         return {"layers": layer_times(net, device, job["seconds"])}
     step = net.run_forward if solver is None else lambda: solver.step(1)
     seconds = median_seconds(step, device.synchronize, job["seconds"])
-    records = net.passes.forward_recorder.records + net.passes.backward_recorder.records
-    return {"seconds": seconds, "bytes": sum(net.memory_bytes().values()), "records": records}
+    recorder = solver.iteration.recorder if solver is not None else net.passes.forward_recorder
+    return {"seconds": seconds, "bytes": sum(net.memory_bytes().values()), "records": recorder.records}
 
 
 def waiting_side(job: dict[str, Any]) -> dict[str, Any]:

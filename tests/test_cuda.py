@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from layerforge import device, launch
-from layerforge.device import cuda, emulated, nvrtc
+from layerforge.device import cuda, emulated, libraries, nvrtc
 from layerforge.device.base import Number
 from layerforge.errors import DeviceError
 from layerforge.kernels import Kernels, include_path
@@ -160,6 +160,7 @@ class FakeCupy:
 def fake(monkeypatch, tmp_path):
     """Puts a fake CuPy and a fake driver in place."""
     monkeypatch.setenv("LAYERFORGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(libraries, "driver", None)
 
     def put(driver=(13, 0), **options):
         cupy = FakeCupy(**options)
@@ -239,6 +240,36 @@ def test_a_driver_that_is_too_old(fake):
         'device "gpu": the driver is too old: it is for CUDA 12.4, and CuPy for 13.2. Update the driver, or install'
         " what fits it with `pip install 'layerforge[cuda12x]'`"
     )
+
+
+def test_libraries_that_fit_the_driver(fake, monkeypatch, tmp_path):
+    """Of those of CUDA 12 and 13, which may both be installed; a later one's kernels would not be loaded."""
+    for file in (
+        "nvidia/cu13/lib/libnvrtc.so.13",
+        "nvidia/cuda_nvrtc/lib/libnvrtc.so.12",
+        "nvidia/cu13/lib/libcublas.so.13",
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "nvidia")])
+    monkeypatch.setattr(libraries.importlib.util, "find_spec", lambda name: spec)
+
+    def open_(file, *arguments):
+        if "/" not in file:
+            raise OSError(file)
+        return file.rpartition("/")[2]
+
+    monkeypatch.setattr(libraries.ctypes, "CDLL", open_)
+    fake(driver=(13, 0))
+    device.get("gpu")
+    assert [libraries.load(name) for name in ("nvrtc", "cublas")] == ["libnvrtc.so.13", "libcublas.so.13"]
+    cuda.get.cache_clear()
+    fake(driver=(12, 4), version=12090)
+    device.get("gpu")
+    assert libraries.load("nvrtc") == "libnvrtc.so.12"
+    with pytest.raises(OSError) as caught:
+        libraries.load("cublas")
+    assert str(caught.value) == "there is no libcublas.so.12 in NVIDIA's wheels or where the system looks"
 
 
 @pytest.mark.parametrize("name, count, message", [

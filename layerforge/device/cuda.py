@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import files
 from ..errors import DeviceError, SnapshotError
-from . import cudnn, nvrtc
+from . import cudnn, libraries, nvrtc
 from .base import Device, Number, Reading, check_gemm, homes, refuse_while_recording
 from .cublas import WORKSPACE, Cublas
 from .libraries import load
@@ -77,7 +77,10 @@ def load_cupy(driver: tuple[int, int]) -> Any:
 @functools.cache
 def get(number: int) -> Cuda:
     """The GPU of that number. DeviceError, which says what is missing: the driver, CuPy, or that GPU."""
-    cupy = load_cupy(driver_version())
+    driver = driver_version()
+    libraries.driver = driver[0]
+    nvrtc.library.cache_clear()  # it may be one that does not fit
+    cupy = load_cupy(driver)
     runtime = cupy.cuda.runtime
     try:
         there = runtime.getDeviceCount()
@@ -159,6 +162,7 @@ class Cuda(Device):
 
     def to_numpy(self, array: Any) -> np.ndarray:
         self._refuse("to_numpy")
+        self.use()
         return array.get(stream=self.stream)
 
     def reading(self, array: Any) -> Copy:

@@ -6,6 +6,7 @@ quickest is kept, here and on the disk; a plan that may give other bits in the n
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import importlib.util
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import files
 from ..errors import DeviceError, SnapshotError
-from .libraries import load as load_library
+from . import libraries
 
 if TYPE_CHECKING:
     from ..engines.geometry import Geometry
@@ -37,20 +38,29 @@ REFUSED = {
 #: A plan that adds the bias itself, or rectifies too, is taken unless it takes so much longer than one that does not.
 FUSED = {"biased": 1.2, "rectified": 1.3}
 
-INSTALL = "install it with `pip install 'layerforge[cudnn]'`"
+INSTALL = "install it with `pip install 'layerforge[cudnn]'`, or `'layerforge[cudnn12]'` for a driver of CUDA 12"
 
 
 @functools.cache
 def module() -> Any:
-    """The package. DeviceError where it, cuDNN or cuBLAS' second library is missing: cuDNN would end the process."""
+    """The package. DeviceError where it, cuDNN or the second library of cuBLAS that this cuDNN was built with is
+    missing: cuDNN would end the process. Or where it was built for a later CUDA than the driver's."""
     if importlib.util.find_spec("cudnn") is None:
         raise DeviceError(f"the package cudnn is missing; {INSTALL}")
     try:
-        load_library("cublasLt")
-    except OSError as error:
-        raise DeviceError(f"cuDNN needs cuBLAS ({error}); install it with `pip install nvidia-cublas`") from None
+        of = libraries.load("cudnn").cudnnGetCudartVersion
+    except (OSError, AttributeError) as error:
+        raise DeviceError(f"cuDNN cannot be loaded ({error}); {INSTALL}") from None
+    of.restype = ctypes.c_size_t
+    cuda = of() // 1000
+    if libraries.driver is not None and cuda > libraries.driver:
+        raise DeviceError(f"the driver is for CUDA {libraries.driver}, and cuDNN for {cuda}; {INSTALL}")
     try:
-        load_library("cudnn")
+        libraries.load("cublasLt", cuda)
+    except OSError as error:
+        package = "nvidia-cublas" if cuda >= 13 else f"nvidia-cublas-cu{cuda}"
+        raise DeviceError(f"cuDNN needs cuBLAS ({error}); install it with `pip install {package}`") from None
+    try:
         return importlib.import_module("cudnn")
     except (OSError, ImportError) as error:
         raise DeviceError(f"cuDNN cannot be loaded ({error}); {INSTALL}") from None

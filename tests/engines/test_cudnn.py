@@ -380,29 +380,39 @@ def refusal():
 def test_no_package(fresh, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    message = "the package cudnn is missing; install it with `pip install 'layerforge[cudnn]'`"
+    message = (
+        "the package cudnn is missing; install it with `pip install 'layerforge[cudnn]'`, or `'layerforge[cudnn12]'`"
+        " for a driver of CUDA 12"
+    )
     assert refusal() == message
     assert not cudnn.available() and not cudnn.available()
     assert caplog.messages == [f"Convolutions do without cuDNN: {message}"]
 
 
-@pytest.mark.parametrize("missing, message", [
-    ("cublasLt", "cuDNN needs cuBLAS (there is no libcublasLt.so.13 or libcublasLt.so.12 in NVIDIA's wheels or where"
-     " the system looks); install it with `pip install nvidia-cublas`"),
-    ("cudnn", "cuDNN cannot be loaded (there is no libcudnn.so.9 in NVIDIA's wheels or where the system looks);"
-     " install it with `pip install 'layerforge[cudnn]'`"),
+@pytest.mark.parametrize("missing, cuda, message", [
+    ("cublasLt", 13050, "cuDNN needs cuBLAS (there is no libcublasLt.so.13 in NVIDIA's wheels or where the system"
+     " looks); install it with `pip install nvidia-cublas`"),
+    ("cublasLt.so.12", 12090, "cuDNN needs cuBLAS (there is no libcublasLt.so.12 in NVIDIA's wheels or where the system"
+     " looks); install it with `pip install nvidia-cublas-cu12`"),
+    ("cudnn", 0, "cuDNN cannot be loaded (there is no libcudnn.so.9 in NVIDIA's wheels or where the system looks);"
+     " install it with `pip install 'layerforge[cudnn]'`, or `'layerforge[cudnn12]'` for a driver of CUDA 12"),
+    ("none", 13050, "the driver is for CUDA 12, and cuDNN for 13; install it with `pip install 'layerforge[cudnn]'`, or"
+     " `'layerforge[cudnn12]'` for a driver of CUDA 12"),
 ])  # fmt: skip
-def test_a_library_that_is_missing(fresh, monkeypatch, missing, message):
-    """It is looked for before cuDNN is: that would end the process."""
+def test_a_library_that_is_missing(fresh, monkeypatch, missing, cuda, message):
+    """CuBLAS is looked for before cuDNN does: that would end the process."""
+    monkeypatch.setattr(libraries, "driver", 12 if missing == "none" else None)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True if name == "cudnn" else find(name))
-    monkeypatch.setattr(libraries, "in_wheels", lambda name: [])
-    real = ctypes.CDLL
+    monkeypatch.setattr(libraries, "in_wheels", lambda name, versions: [])
+
+    def version():
+        return cuda
 
     def open_(file, *arguments):
         if missing in file:
             raise OSError(file)
-        return object() if "cublasLt" in file else real(file, *arguments)
+        return SimpleNamespace(cudnnGetCudartVersion=version)
 
     monkeypatch.setattr(libraries.ctypes, "CDLL", open_)
     assert refusal() == message

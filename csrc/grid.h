@@ -30,6 +30,16 @@ struct Handed<uint64_t> {
   typedef Number<uint64_t> type;
 };
 
+// A header that defines LAYERFORGE_READS_AHEAD before it includes portable.h says: no kernel here reads what another
+// index writes, nor its own element after writing it. Then a thread reads for several indices before it writes for the
+// first, which is what it takes to keep a GPU's memory busy; an input may still be an output.
+#if defined(LAYERFORGE_READS_AHEAD) && defined(__CUDACC__) && !defined(LAYERFORGE_TEAM)
+template <class T>
+struct Handed<const T*> {
+  typedef const T* __restrict__ type;
+};
+#endif
+
 template <class A>
 KERNEL A given(A argument) {
   return argument;
@@ -39,10 +49,12 @@ KERNEL T given(Number<T> number) {
   return number.at ? *number.at : number.value;
 }
 
-#ifdef LAYERFORGE_TEAM  // a block for each index
+#ifdef LAYERFORGE_TEAM  // threads side by side in x for each index; a block has blockDim.y such teams
 template <auto kernel, class... A>
 KERNEL void share_of_grid(index_t count, A... arguments) {
-  for (index_t i = index_t(blockIdx.x); i < count; i += index_t(gridDim.x)) kernel(i, arguments...);
+  const index_t stride = index_t(gridDim.x) * index_t(blockDim.y);
+  for (index_t i = index_t(blockIdx.x) * index_t(blockDim.y) + index_t(threadIdx.y); i < count; i += stride)
+    kernel(i, arguments...);
 }
 #else
 template <auto kernel, class... A>

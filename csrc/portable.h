@@ -39,30 +39,49 @@ typedef int64_t index_t;
 typedef int32_t index_t;
 #endif
 
+// i / by and i % by, for i >= 0 and by > 0.
+//
+// A GPU divides with some thirty instructions, and a kernel that moves an element has a dozen. Where `by` is the same
+// for all elements, what a thread needs of it is found once, before its loop over the grid; each element then costs a
+// multiplication: the upper half of i * inverse is i / by, or one less.
+struct Divided {
+  index_t quotient, rest;
+};
+KERNEL Divided divided(index_t i, index_t by) {
+#if defined(LAYERFORGE_GRID) && !defined(LAYERFORGE_WIDE_INDEX)
+  const uint32_t n = uint32_t(i), d = uint32_t(by), inverse = 0xFFFFFFFFu / d;
+  const uint32_t low = uint32_t((uint64_t(n) * inverse) >> 32), rest = n - low * d;
+  const bool less = rest >= d;
+  return Divided{index_t(low + less), index_t(less ? rest - d : rest)};
+#else
+  return Divided{i / by, i % by};
+#endif
+}
+
 // A kernel whose element i is a sum, or a maximum, over many terms is a REDUCTION instead of a KERNEL. It forms them by
-// sum_of, sum_in_order and largest_of, which every index i calls alike, and writes `if (leads())`. Where sums are long,
-// a GPU gives each i a block of threads, a team: the header is then compiled with LAYERFORGE_TEAM, and those functions
-// are the work of all threads together, always in the same order. Elsewhere a REDUCTION is a kernel like any other.
+// sum_of, sums_of, sum_in_order and largest_of, which every index i calls alike, and writes `if (leads())`. Where sums
+// are long, a GPU gives each i a team of threads, a warp or a block: the header is then compiled with LAYERFORGE_TEAM,
+// and those functions are the work of all threads together, always in the same order. Elsewhere a REDUCTION is a kernel
+// like any other.
 #define REDUCTION KERNEL
 
 #ifdef LAYERFORGE_TEAM
 
-// The lanes of `term`s, combined two by two: lane k has the terms k, k + lanes, k + 2 lanes ...
+// What all lanes have, combined two by two: lane(k, lanes) has the terms k, k + lanes, k + 2 lanes ...
 #if defined(__CUDACC__)
-constexpr int kTeam = 256;  // threads in a block
+constexpr int kWarp = 32, kWarps = 8;  // threads in a warp, and warps in a block that is one team
 KERNEL bool leads() { return threadIdx.x == 0; }
 template <class T, class Lane, class Combine>
 KERNEL T by_team(Lane lane, Combine combine) {
-  __shared__ T lanes[kTeam];
-  const int mine = int(threadIdx.x);
-  lanes[mine] = lane(mine);
+  T mine = lane(int(threadIdx.x), int(blockDim.x));
+  for (int half = kWarp / 2; half; half /= 2) mine = combine(mine, __shfl_down_sync(0xffffffffu, mine, half));
+  if (blockDim.x == kWarp) return __shfl_sync(0xffffffffu, mine, 0);
+  __shared__ T warps[kWarps];
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = mine;
   __syncthreads();
-  for (int half = kTeam / 2; half; half /= 2) {
-    if (mine < half) lanes[mine] = combine(lanes[mine], lanes[mine + half]);
-    __syncthreads();
-  }
-  const T result = lanes[0];
-  __syncthreads();  // before somebody writes the next one's lanes
+  T result = warps[0];
+  for (int k = 1; k < kWarps; ++k) result = combine(result, warps[k]);
+  __syncthreads();  // before somebody writes the next one's
   return result;
 }
 #else  // on the CPU, for tests: the threads of a team one after the other
@@ -71,7 +90,7 @@ KERNEL bool leads() { return true; }
 template <class T, class Lane, class Combine>
 KERNEL T by_team(Lane lane, Combine combine) {
   T lanes[kTeam];
-  for (int k = 0; k < kTeam; ++k) lanes[k] = lane(k);
+  for (int k = 0; k < kTeam; ++k) lanes[k] = lane(k, kTeam);
   for (int half = kTeam / 2; half; half /= 2)
     for (int k = 0; k < half; ++k) lanes[k] = combine(lanes[k], lanes[k + half]);
   return lanes[0];
@@ -80,9 +99,9 @@ KERNEL T by_team(Lane lane, Combine combine) {
 
 template <class T, class Term>
 KERNEL T sum_of(index_t count, Term term) {
-  const auto lane = [&](int k) {
+  const auto lane = [&](int k, int lanes) {
     T sum = 0;
-    for (index_t j = k; j < count; j += kTeam) sum += term(j);
+    for (index_t j = k; j < count; j += lanes) sum += term(j);
     return sum;
   };
   return by_team<T>(lane, [](T a, T b) { return a + b; });
@@ -93,9 +112,9 @@ KERNEL T sum_in_order(index_t count, Term term) {
 }
 template <class T, class Term>
 KERNEL T largest_of(index_t count, Term term) {
-  const auto lane = [&](int k) {
+  const auto lane = [&](int k, int lanes) {
     T largest = term(k < count ? k : 0);
-    for (index_t j = k; j < count; j += kTeam) largest = term(j) > largest ? term(j) : largest;
+    for (index_t j = k; j < count; j += lanes) largest = term(j) > largest ? term(j) : largest;
     return largest;
   };
   return by_team<T>(lane, [](T a, T b) { return b > a ? b : a; });
@@ -134,6 +153,24 @@ KERNEL T sum_of(index_t count, Term term) {
 }
 
 #endif
+
+// a = sum_of(count, first), b = sum_of(count, second). A GPU's team reads what both read once.
+template <class T, class First, class Second>
+KERNEL void sums_of(index_t count, First first, Second second, T& a, T& b) {
+#if defined(LAYERFORGE_TEAM) && defined(__CUDACC__)
+  T one = 0, two = 0;
+  for (index_t j = index_t(threadIdx.x); j < count; j += index_t(blockDim.x)) {
+    one += first(j);
+    two += second(j);
+  }
+  const auto add = [](T x, T y) { return x + y; };
+  a = by_team<T>([&](int, int) { return one; }, add);
+  b = by_team<T>([&](int, int) { return two; }, add);
+#else
+  a = sum_of<T>(count, first);
+  b = sum_of<T>(count, second);
+#endif
+}
 
 // ---------------------------------------------------------------------------------------------------- random numbers
 // Philox 4x32-10: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.

@@ -82,7 +82,7 @@ def grid_source(header: str, wide: bool, team: bool = False) -> str:
 
 
 def _defined(wide: bool, team: bool) -> list[str]:
-    return ["#define LAYERFORGE_WIDE_INDEX"] * wide + ["#define LAYERFORGE_TEAM"] * team
+    return ["#define LAYERFORGE_GRID"] + ["#define LAYERFORGE_WIDE_INDEX"] * wide + ["#define LAYERFORGE_TEAM"] * team
 
 
 def grid_name(kernel: Signature, element: str) -> str:

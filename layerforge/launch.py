@@ -39,14 +39,14 @@ NUMBERS = {"float": "f4xQ", "double": "dQ", "uint64_t": "QQ"}
 SLOT = 16  # bytes for each argument
 
 
-#: Terms for each element of the result from which on a reduction is the work of a team of threads.
+#: Terms for each element of the result from which on a reduction is the work of teams of threads.
 LONG = 32
 
 
 class Form:
     """A kernel in one of its forms: for T = ``element``, "float" or "double", and a width of index.
 
-    ``team``: each index has a block of threads, see REDUCTION in csrc/portable.h.
+    ``team``: each index has a warp or a block of threads, see REDUCTION in csrc/portable.h.
     """
 
     def __init__(self, header: Header, signature: Signature, element: str, wide: bool, team: bool = False):
@@ -116,7 +116,7 @@ class Launcher:
                 self._pack(parameter, value, element, True)
             return
         team = self.signature.reduces and max(sizes) >= LONG * count
-        blocks, threads = device.grid_of_teams(count) if team else device.grid(count)
+        blocks, threads = device.grid_of_teams(count, max(sizes) // count) if team else device.grid(count)
         wide = wide or max(*sizes, count + blocks * threads) >= WIDTH or self._has_large_index(arguments)
         packed = [struct.pack("q" if wide else "i", count)]
         packed += [self._pack(p, value, element, wide) for p, value in zip(parameters, arguments, strict=True)]

@@ -141,7 +141,7 @@ class FakeCupy:
         return SimpleNamespace(ptr=len(self.loaded))
 
     def launch(self, function, blocks, y, z, threads, v, w, shared, stream, arguments, extra):
-        assert (y, z, v, w, shared, stream, extra) == (1, 1, 1, 1, 0, 77, 0)
+        assert (y, z, v, w, shared, stream, extra) == (1, 1, 256 // threads, 1, 0, 77, 0)
         key = self.loaded[function]
         self.launched.append((key, blocks, threads))
         play = device.get("emulated").launch
@@ -469,7 +469,15 @@ def test_what_cannot_be_recorded(fake, what, call, where, broken):
 def test_large_grids_turn(fake):
     fake()
     assert device.get("gpu").grid(10**9) == (4 * cuda.WAVES, 256)
-    assert [device.get("gpu").grid_of_teams(n) for n in (3, 10**9)] == [(3, 256), (4 * cuda.WAVES, 256)]
+
+
+def test_teams(fake):
+    """Warps, eight in a block, for short sums and for very many; else blocks."""
+    fake()
+    grid = device.get("gpu").grid_of_teams
+    assert [grid(n, 49) for n in (3, 17, 10**9)] == [(1, 32), (3, 32), (4 * cuda.WAVES, 32)]
+    assert [grid(n, 784) for n in (3, 7, 8, 10**9)] == [(3, 256), (7, 256), (1, 32), (4 * cuda.WAVES, 32)]
+    assert [grid(n, 3136) for n in (3, 10**9)] == [(3, 256), (4 * cuda.WAVES, 256)]
 
 
 def test_a_damaged_file_of_kernels_is_made_again(fake, tmp_path):

@@ -30,7 +30,9 @@ KERNEL void count(index_t i, int32_t* y, const uint8_t* bytes, int n, index_t st
 def test_reductions():
     text = HEADER.replace("KERNEL void count", "REDUCTION void count")
     assert [(each.name, each.reduces) for each in signatures(text)] == [("scale", False), ("count", True)]
-    assert grid_source("a.h", False, True) == '#define LAYERFORGE_TEAM\n#include "kernels/a.h"\n#include "grid.h"\n'
+    assert grid_source("a.h", False, True) == (
+        '#define LAYERFORGE_GRID\n#define LAYERFORGE_TEAM\n#include "kernels/a.h"\n#include "grid.h"\n'
+    )
 
 
 def test_signatures():
@@ -97,9 +99,9 @@ def test_grid_source_and_names():
     mix, fill = signatures(text)
     assert grid_name(mix, "double") == "over_grid<mix<double>, const double*, uint8_t*, double, index_t, uint64_t>"
     assert grid_name(fill, "double") == "over_grid<fill, int32_t*>"
-    assert grid_source("mix.h", False) == '#include "kernels/mix.h"\n#include "grid.h"\n'
+    assert grid_source("mix.h", False) == '#define LAYERFORGE_GRID\n#include "kernels/mix.h"\n#include "grid.h"\n'
     assert grid_source("mix.h", True) == (
-        '#define LAYERFORGE_WIDE_INDEX\n#include "kernels/mix.h"\n#include "grid.h"\n'
+        '#define LAYERFORGE_GRID\n#define LAYERFORGE_WIDE_INDEX\n#include "kernels/mix.h"\n#include "grid.h"\n'
     )
 
 
@@ -110,6 +112,7 @@ def test_emulation(tmp_path):
     )
     assert emulation(header, wide=True) == (
         "// Written by the build; see layerforge/kernel_source.py.\n"
+        "#define LAYERFORGE_GRID\n"
         "#define LAYERFORGE_WIDE_INDEX\n"
         '#include "kernels/mix.h"\n'
         '#include "emulate.h"\n'

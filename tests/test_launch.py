@@ -162,12 +162,13 @@ def test_a_form_names_itself_and_its_siblings():
     assert form.key == "activation/relu_forward/float/narrow"
     assert form.siblings()[form.key] == "over_grid<relu_forward<float>, const float*, float*, float>"
     assert len(form.siblings()) == len(kernel_source.signatures((include_path() / "kernels/activation.h").read_text()))
-    assert form.source == '#include "kernels/activation.h"\n#include "grid.h"\n'
+    assert form.source == '#define LAYERFORGE_GRID\n#include "kernels/activation.h"\n#include "grid.h"\n'
     team = launch.header(include_path() / "kernels" / "softmax.h").launchers["softmax_dot"].forms["double", True, True]
     assert team.key == "softmax/softmax_dot/double/wide/team"
     assert [key.split("/")[1] for key in team.siblings()] == ["softmax_statistics", "softmax_dot"]
     assert team.source == (
-        '#define LAYERFORGE_WIDE_INDEX\n#define LAYERFORGE_TEAM\n#include "kernels/softmax.h"\n#include "grid.h"\n'
+        "#define LAYERFORGE_GRID\n#define LAYERFORGE_WIDE_INDEX\n#define LAYERFORGE_TEAM\n"
+        '#include "kernels/softmax.h"\n#include "grid.h"\n'
     )
 
 
@@ -175,7 +176,7 @@ def test_what_a_cpu_cannot():
     for call in (
         lambda: cpu.launch(None, 1, 1, 0),
         lambda: cpu.grid(1),
-        lambda: cpu.grid_of_teams(1),
+        lambda: cpu.grid_of_teams(1, 1),
     ):
         with pytest.raises(KernelError) as caught:
             call()

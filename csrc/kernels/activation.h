@@ -1,5 +1,6 @@
 // Activations: y = f(x) element by element, and dx = dy * f'(x).
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // y = x where x > 0, else slope * x

@@ -8,11 +8,13 @@
 // What is computed may be a share of the channels: `channels` of them, in whole blocks, from `first` on, of `all` that
 // the large arrays have. Indices, and the arrays of one value for a channel or a lane, count the share alone.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // The channel that element i belongs to.
 KERNEL index_t channel_of(index_t i, index_t channels, index_t positions, index_t block) {
-  return i / (positions * block) % (channels / block) * block + i % block;
+  const index_t row = divided(i, positions * block).quotient;
+  return divided(row, channels / block).rest * block + divided(i, block).rest;
 }
 
 // Where element i of the share is.
@@ -76,8 +78,8 @@ REDUCTION void lane_products(index_t i, const T* x, const T* mean, const T* scal
     return normalised(x[j * block], c, mean, scale, w, b) > 0 ? dy[j * block] : slope * dy[j * block];
   };
   const T m = mean[c];
-  const T sums = sum_of<T>(positions, [&](index_t j) { return dz(j); });
-  const T dots = sum_of<T>(positions, [&](index_t j) { return dz(j) * (x[j * block] - m); });
+  T sums, dots;
+  sums_of<T>(positions, dz, [&](index_t j) { return dz(j) * (x[j * block] - m); }, sums, dots);
   if (!leads()) return;
   sum[i] = sums;
   dot[i] = dots;

@@ -1,12 +1,14 @@
 // A large array against a small one, which is repeated along it: element i of the large one meets element
 // (i / inner) % size of the small one. And the sums over the large one that their gradients are.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // The element of a small array of `size` that element i meets in a large one (..., size / block, inner, block), which
 // is plain where block is 1, or in blocks of channels.
 KERNEL index_t met_in_blocks(index_t i, index_t size, index_t inner, index_t block) {
-  return i / (inner * block) % (size / block) * block + i % block;
+  const index_t row = divided(i, inner * block).quotient;
+  return divided(row, size / block).rest * block + divided(i, block).rest;
 }
 
 // y = x * w + b; w and b may be null, for 1 and 0. y may be x.
@@ -21,7 +23,7 @@ KERNEL void scale_and_shift(index_t i, const T* x, const T* w, const T* b, T* y,
 // y = x + b, where x is plain. y may be x.
 template <class T>
 KERNEL void shift(index_t i, const T* x, const T* b, T* y, index_t size, index_t inner) {
-  y[i] = x[i] + b[i / inner % size];
+  y[i] = x[i] + b[divided(divided(i, inner).quotient, size).rest];
 }
 
 // Lane i of (rows, inner, block), (i / block, j, i % block): the sum of x, or with y, which may be null, of x * y

@@ -1,5 +1,6 @@
 // Dropout: y = x * mask * scale. The mask is drawn from the random key and the element's index, and never stored.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // Element e of an array in plain order (images, channels, positions) lies here where that is in blocks of channels.

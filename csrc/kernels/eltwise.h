@@ -1,5 +1,6 @@
 // Sums, products and maxima of whole arrays. An output may be one of the inputs.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // y = 0

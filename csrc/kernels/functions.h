@@ -1,5 +1,6 @@
 // Elementary functions: y = f(x) element by element, and dx = dy * f'(x). Here y may be x, and dx may be dy.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // y = |x|

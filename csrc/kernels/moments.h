@@ -22,13 +22,13 @@ template <class T>
 REDUCTION void group_moments(index_t i, const T* row_mean, const T* row_square, T* mean, T* square, index_t rows,
                              index_t first, index_t step, index_t inner) {
   const index_t at = i * first;
+  const T squares = row_square ? sum_of<T>(rows, [&](index_t k) { return row_square[at + k * step]; }) : T(0);
   const T m = sum_of<T>(rows, [&](index_t k) { return row_mean[at + k * step]; }) / T(rows);
   const T between = sum_of<T>(rows, [&](index_t k) {
     const T d = row_mean[at + k * step] - m;
     return d * d;
   });
-  T sum = between * T(inner);
-  if (row_square) sum += sum_of<T>(rows, [&](index_t k) { return row_square[at + k * step]; });
+  const T sum = between * T(inner) + squares;
   if (!leads()) return;
   mean[i] = m;
   square[i] = sum;
@@ -79,8 +79,8 @@ REDUCTION void row_products(index_t i, const T* x, const T* mean, const T* dy, T
   x += i * inner;
   dy += i * inner;
   const T m = mean[i / rows % size];
-  const T sums = sum_of<T>(inner, [&](index_t j) { return dy[j]; });
-  const T dots = sum_of<T>(inner, [&](index_t j) { return dy[j] * (x[j] - m); });
+  T sums, dots;
+  sums_of<T>(inner, [&](index_t j) { return dy[j]; }, [&](index_t j) { return dy[j] * (x[j] - m); }, sums, dots);
   if (!leads()) return;
   sum[i] = sums;
   dot[i] = dots;

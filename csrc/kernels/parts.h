@@ -1,10 +1,12 @@
 // Parts of a larger array. The whole is (rows, distance), a part of it (rows, width) begins at `offset` of each row.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // Where element i of a part lies in the whole.
 KERNEL index_t place_of(index_t i, index_t width, index_t distance, index_t offset) {
-  return i / width * distance + offset + i % width;
+  const Divided row = divided(i, width);
+  return row.quotient * distance + offset + row.rest;
 }
 
 // part = its place in the whole

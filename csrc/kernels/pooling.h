@@ -23,24 +23,42 @@ KERNEL Span covering(int p, int kernel, int stride, int pad, int output) {
   return Span{begin, min((p + pad) / stride + 1, output), 0};
 }
 
+// The same, where the stride is that of all elements of a launch.
+KERNEL Span all_covering(int p, int kernel, int stride, int pad, int output) {
+  const int begin = p + pad < kernel ? 0 : int(divided(max(p + pad - kernel, 0), stride).quotient) + 1;
+  return Span{begin, min(int(divided(p + pad, stride).quotient) + 1, output), 0};
+}
+
+// Element i of planes (d, h, w).
+struct Place {
+  index_t plane;
+  int d, h, w;
+};
+
+KERNEL Place place_of(index_t i, int D, int H, int W) {
+  const Divided row = divided(i, W), slice = divided(row.quotient, H), plane = divided(slice.quotient, D);
+  return Place{plane.quotient, int(plane.rest), int(slice.rest), int(row.rest)};
+}
+
 // y = the largest x of the window; mask = where it is in its plane, as d * H * W + h * W + w: the first one in that
 // order. A NaN counts as larger than anything. mask may be null.
 template <class T>
 KERNEL void max_forward(index_t i, const T* x, T* y, int32_t* mask, int D, int H, int W, int kd, int kh, int kw, int sd,
                         int sh, int sw, int pd, int ph, int pw, int od, int oh, int ow) {
-  const Span d = window(i / ow / oh % od, D, kd, sd, pd), h = window(i / ow % oh, H, kh, sh, ph);
-  const Span w = window(i % ow, W, kw, sw, pw);
-  x += i / ow / oh / od * D * H * W;
+  const Place o = place_of(i, od, oh, ow);
+  const Span d = window(o.d, D, kd, sd, pd), h = window(o.h, H, kh, sh, ph);
+  const Span w = window(o.w, W, kw, sw, pw);
+  x += o.plane * D * H * W;
   int32_t best = -1;
   T most = 0;
   for (int a = d.begin; a < d.end; ++a)
     for (int b = h.begin; b < h.end; ++b)
       for (int c = w.begin; c < w.end; ++c) {
         const int32_t at = (a * H + b) * W + c;
-        if (best < 0 || (!(x[at] <= most) && most == most)) {
-          most = x[at];
-          best = at;
-        }
+        const T value = x[at];
+        const bool more = best < 0 || (!(value <= most) && most == most);
+        most = more ? value : most;
+        best = more ? at : best;
       }
   y[i] = most;
   if (mask) mask[i] = best;
@@ -56,10 +74,11 @@ KERNEL void places_above(index_t i, const T* y, int32_t* mask) {
 template <class T>
 KERNEL void max_backward(index_t i, const T* dy, const int32_t* mask, T* dx, int D, int H, int W, int kd, int kh,
                          int kw, int sd, int sh, int sw, int pd, int ph, int pw, int od, int oh, int ow) {
-  const Span d = covering(i / W / H % D, kd, sd, pd, od), h = covering(i / W % H, kh, sh, ph, oh);
-  const Span w = covering(i % W, kw, sw, pw, ow);
-  const int32_t own = i % (D * H * W);
-  const index_t plane = i / W / H / D * od * oh * ow;
+  const Place at = place_of(i, D, H, W);
+  const Span d = all_covering(at.d, kd, sd, pd, od), h = all_covering(at.h, kh, sh, ph, oh),
+             w = all_covering(at.w, kw, sw, pw, ow);
+  const int32_t own = (at.d * H + at.h) * W + at.w;
+  const index_t plane = at.plane * od * oh * ow;
   T sum = 0;
   for (int a = d.begin; a < d.end; ++a)
     for (int b = h.begin; b < h.end; ++b)
@@ -75,9 +94,10 @@ KERNEL void max_backward(index_t i, const T* dy, const int32_t* mask, T* dx, int
 template <class T>
 KERNEL void average_forward(index_t i, const T* x, T* y, bool count_padding, int D, int H, int W, int kd, int kh,
                             int kw, int sd, int sh, int sw, int pd, int ph, int pw, int od, int oh, int ow) {
-  const Span d = window(i / ow / oh % od, D, kd, sd, pd), h = window(i / ow % oh, H, kh, sh, ph);
-  const Span w = window(i % ow, W, kw, sw, pw);
-  x += i / ow / oh / od * D * H * W;
+  const Place o = place_of(i, od, oh, ow);
+  const Span d = window(o.d, D, kd, sd, pd), h = window(o.h, H, kh, sh, ph);
+  const Span w = window(o.w, W, kw, sw, pw);
+  x += o.plane * D * H * W;
   T sum = 0;
   for (int a = d.begin; a < d.end; ++a)
     for (int b = h.begin; b < h.end; ++b)
@@ -111,9 +131,10 @@ template <class T>
 KERNEL void stochastic_forward(index_t i, const T* x, T* y, int32_t* mask, uint64_t seed, uint32_t stream,
                                uint64_t step, int D, int H, int W, int kd, int kh, int kw, int sd, int sh, int sw,
                                int pd, int ph, int pw, int od, int oh, int ow) {
-  const Span d = window(i / ow / oh % od, D, kd, sd, pd), h = window(i / ow % oh, H, kh, sh, ph);
-  const Span w = window(i % ow, W, kw, sw, pw);
-  x += i / ow / oh / od * D * H * W;
+  const Place o = place_of(i, od, oh, ow);
+  const Span d = window(o.d, D, kd, sd, pd), h = window(o.h, H, kh, sh, ph);
+  const Span w = window(o.w, W, kw, sw, pw);
+  x += o.plane * D * H * W;
   T sum = 0;
   for (int a = d.begin; a < d.end; ++a)
     for (int b = h.begin; b < h.end; ++b)
@@ -137,9 +158,10 @@ KERNEL void stochastic_forward(index_t i, const T* x, T* y, int32_t* mask, uint6
 template <class T>
 KERNEL void stochastic_mean(index_t i, const T* x, T* y, int D, int H, int W, int kd, int kh, int kw, int sd, int sh,
                             int sw, int pd, int ph, int pw, int od, int oh, int ow) {
-  const Span d = window(i / ow / oh % od, D, kd, sd, pd), h = window(i / ow % oh, H, kh, sh, ph);
-  const Span w = window(i % ow, W, kw, sw, pw);
-  x += i / ow / oh / od * D * H * W;
+  const Place o = place_of(i, od, oh, ow);
+  const Span d = window(o.d, D, kd, sd, pd), h = window(o.h, H, kh, sh, ph);
+  const Span w = window(o.w, W, kw, sw, pw);
+  x += o.plane * D * H * W;
   T sum = 0, squares = 0;
   for (int a = d.begin; a < d.end; ++a)
     for (int b = h.begin; b < h.end; ++b)
@@ -157,10 +179,10 @@ template <class T>
 KERNEL void stochastic_mean_backward(index_t i, const T* x, const T* y, const T* dy, T* dx, int D, int H, int W, int kd,
                                      int kh, int kw, int sd, int sh, int sw, int pd, int ph, int pw, int od, int oh,
                                      int ow) {
-  const Span d = covering(i / W / H % D, kd, sd, pd, od), h = covering(i / W % H, kh, sh, ph, oh);
-  const Span w = covering(i % W, kw, sw, pw, ow);
-  const T* plane = x + i / W / H / D * D * H * W;
-  const index_t first = i / W / H / D * od * oh * ow;
+  const Place at = place_of(i, D, H, W);
+  const Span d = covering(at.d, kd, sd, pd, od), h = covering(at.h, kh, sh, ph, oh), w = covering(at.w, kw, sw, pw, ow);
+  const T* plane = x + at.plane * D * H * W;
+  const index_t first = at.plane * od * oh * ow;
   T total = 0;
   for (int a = d.begin; a < d.end; ++a)
     for (int b = h.begin; b < h.end; ++b)

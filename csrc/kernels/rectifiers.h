@@ -1,5 +1,6 @@
 // Functions that bend or step: y = f(x) element by element, and dx = dy * f'(x). Here y may be x, and dx may be dy.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // y = x within low ... high, else the nearer of the two

@@ -2,6 +2,7 @@
 // Row r = outer * inner + inner position is the vector over channels; its largest element is taken off first, so
 // nothing overflows.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 // The first element of row `row`, and the row of element `element`.

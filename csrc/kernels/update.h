@@ -10,6 +10,7 @@
 // A scale that is NaN holds everything as it is: so an update can be launched before anybody knows whether the loss is
 // a number.
 #pragma once
+#define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
 constexpr int kBlock = 64;

@@ -186,8 +186,8 @@ class Device(ABC):
         """How many blocks of how many threads a kernel over ``count`` elements gets."""
         raise KernelError(f"{self!r} launches no grids")
 
-    def grid_of_teams(self, count: int) -> tuple[int, int]:
-        """The same for a reduction of which each element has a block of threads."""
+    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
+        """How many blocks, and threads in a team, a reduction gets whose elements are sums of so many terms."""
         raise KernelError(f"{self!r} launches no grids")
 
     def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:

@@ -29,6 +29,7 @@ from .cublas import WORKSPACE, Cublas
 from .libraries import load
 
 THREADS = 256  # in a block; csrc/grid.h promises the compiler no more, csrc/portable.h counts on it for teams
+WARP = 32  # threads of a small team, of which a block has several
 WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
 OPTIONS = ("--extra-device-vectorization",)
 LEAST_ARCHITECTURE = 75
@@ -332,15 +333,18 @@ class Cuda(Device):
     def grid(self, count: int) -> tuple[int, int]:
         return min(self._places * WAVES, -(-count // THREADS)), THREADS
 
-    def grid_of_teams(self, count: int) -> tuple[int, int]:
-        return min(self._places * WAVES, count), THREADS
+    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
+        """Warps where terms are few, or sums so many that warps fill the GPU: they wait for nobody."""
+        warps = terms <= 4 * WARP or (terms <= 32 * WARP and count >= 2 * self._places)
+        threads = WARP if warps else THREADS
+        return min(self._places * WAVES, -(-count * threads // THREADS)), threads
 
     def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
         function = self._functions.get(form.key)
         if function is None:
             function = self._build(form)
         self.cupy.cuda.driver.launchKernel(
-            function, blocks, 1, 1, threads, 1, 1, 0, self.stream.ptr, arguments, 0
+            function, blocks, 1, 1, threads, THREADS // threads, 1, 0, self.stream.ptr, arguments, 0
         )  # fmt: skip
 
     def _build(self, form: Any) -> int:

@@ -326,7 +326,7 @@ class Emulated(Device):
     def grid(self, count: int) -> tuple[int, int]:
         return min(BLOCKS, -(-count // THREADS)), THREADS
 
-    def grid_of_teams(self, count: int) -> tuple[int, int]:
+    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
         return min(BLOCKS, count), 1  # csrc/portable.h plays all threads of a team
 
     def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:

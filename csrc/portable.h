@@ -58,6 +58,15 @@ KERNEL Divided divided(index_t i, index_t by) {
 #endif
 }
 
+// x / y. A GPU takes two instructions for it instead of a dozen where the last bit or two may be wrong.
+template <class T>
+KERNEL T over(T x, T y) {
+  return x / y;
+}
+#if defined(__CUDACC__)
+KERNEL float over(float x, float y) { return __fdividef(x, y); }
+#endif
+
 // A kernel whose element i is a sum, or a maximum, over many terms is a REDUCTION instead of a KERNEL. It forms them by
 // sum_of, sums_of, sum_in_order and largest_of, which every index i calls alike, and writes `if (leads())`. Where sums
 // are long, a GPU gives each i a team of threads, a warp or a block: the header is then compiled with LAYERFORGE_TEAM,

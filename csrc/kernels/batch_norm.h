@@ -14,7 +14,8 @@
 // The channel that element i belongs to.
 KERNEL index_t channel_of(index_t i, index_t channels, index_t positions, index_t block) {
   const index_t row = divided(i, positions * block).quotient;
-  return divided(row, channels / block).rest * block + divided(i, block).rest;
+  const index_t of_blocks = divided(row, channels / block).rest;
+  return block == 1 ? of_blocks : of_blocks * block + i % block;
 }
 
 // Where element i of the share is.
@@ -34,7 +35,7 @@ template <class T>
 REDUCTION void lane_moments(index_t i, const T* x, T* mean, T* square, index_t channels, index_t positions,
                             index_t block, index_t first, index_t all) {
   x += within(i / block * positions * block + i % block, channels, positions, first, all);
-  const T m = sum_of<T>(positions, [&](index_t j) { return x[j * block]; }) / T(positions);
+  const T m = over(sum_of<T>(positions, [&](index_t j) { return x[j * block]; }), T(positions));
   const T sum = sum_of<T>(positions, [&](index_t j) { return (x[j * block] - m) * (x[j * block] - m); });
   if (!leads()) return;
   mean[i] = m;
@@ -94,7 +95,7 @@ KERNEL void batch_norm_backward(index_t i, const T* x, const T* mean, const T* s
                                 index_t channels, index_t positions, index_t block, index_t first, index_t all) {
   const index_t c = channel_of(i, channels, positions, block), at = within(i, channels, positions, first, all);
   const T dz = normalised(x[at], c, mean, scale, w, b) > 0 ? dy[at] : slope * dy[at], weight = w ? w[c] : T(1);
-  const T level = sum ? sum[c] / number : T(0), tilt = dot ? scale[c] * scale[c] * dot[c] / number : T(0);
+  const T level = sum ? over(sum[c], number) : T(0), tilt = dot ? over(scale[c] * scale[c] * dot[c], number) : T(0);
   if (between) between[at] = dz * weight;
   dx[at] = ((dz - level) - (x[at] - mean[c]) * tilt) * scale[c] * weight;
 }

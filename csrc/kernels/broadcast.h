@@ -8,7 +8,8 @@
 // is plain where block is 1, or in blocks of channels.
 KERNEL index_t met_in_blocks(index_t i, index_t size, index_t inner, index_t block) {
   const index_t row = divided(i, inner * block).quotient;
-  return divided(row, size / block).rest * block + divided(i, block).rest;
+  const index_t of_blocks = divided(row, size / block).rest;
+  return block == 1 ? of_blocks : of_blocks * block + i % block;
 }
 
 // y = x * w + b; w and b may be null, for 1 and 0. y may be x.

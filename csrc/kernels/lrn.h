@@ -9,22 +9,17 @@
 #define LAYERFORGE_READS_AHEAD
 #include "portable.h"
 
-// s^-0.75, and x / s. Where the last bit or two may be wrong a GPU needs half of the instructions.
+// s^-0.75. Where the last bit or two may be wrong a GPU needs half of the instructions.
 template <class T>
 KERNEL T three_quarters(T s) {
   const T root = sqrt(s);
   return 1 / (root * sqrt(root));
-}
-template <class T>
-KERNEL T over(T x, T s) {
-  return x / s;
 }
 #if defined(__CUDACC__)
 KERNEL float three_quarters(float s) {
   const float root = rsqrtf(s);
   return root * (root * rsqrtf(fmaxf(root, 1e-37f)));  // 0, not NaN, where s is infinite
 }
-KERNEL float over(float x, float s) { return __fdividef(x, s); }
 #endif
 
 // s^-beta. 0.75 is what nearly every net has, and two roots are quicker than a power.
@@ -44,7 +39,8 @@ KERNEL index_t channel_at(int c, index_t positions, int block) {
 // The channel of element i.
 KERNEL int channel_of(index_t i, int channels, index_t positions, int block) {
   const index_t row = divided(i, positions * block).quotient;
-  return int(divided(row, channels / block).rest * block + divided(i, block).rest);
+  const index_t of_blocks = divided(row, channels / block).rest;
+  return int(block == 1 ? of_blocks : of_blocks * block + i % block);
 }
 
 // s of channel c, at the position whose channel 0 is x.

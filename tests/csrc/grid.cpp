@@ -44,6 +44,7 @@ T __shfl_down_sync(unsigned, T value, unsigned by) {
   return from_lane(value, number % kLanes + by);
 }
 static void __syncthreads() { block.arrive_and_wait(); }
+static inline float __fdividef(float x, float y) { return x / y; }
 
 #define __CUDACC__
 #define __device__ static

@@ -222,6 +222,7 @@ class Cudnn:
             if plan.name == remembered["plan"]:
                 return plan
         best: Plan | None = None
+        kept = len(self._workspaces)
         for index in operation.plans():
             plan = Plan(operation, index)
 
@@ -233,8 +234,14 @@ class Cudnn:
             except RuntimeError as error:
                 log.info("cuDNN: plan %s fails: %s", plan.name, error)
                 continue
+            except DeviceError as error:
+                if not error.out_of_memory:
+                    raise
+                log.info("cuDNN: plan %s is left out: %s", plan.name, error)
+                continue
             if best is None or plan.seconds < best.seconds:
                 best = plan
+        del self._workspaces[kept:]  # of plans that were tried: no record has them, and the best takes its own
         if best is not None:
             self._remember(where, name, {"index": best.index, "plan": best.name, "seconds": best.seconds})
         return best

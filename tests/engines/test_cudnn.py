@@ -343,12 +343,36 @@ def test_plans_that_fail(made, caplog):
 
 
 def test_old_workspaces_stay(made):
-    """A record may use them."""
-    library = Library(plans=[("", 3.0), ("", 2.0), ("", 1.0)])
+    """A record may use them. Those of plans that were only tried do not."""
+    library = Library(plans=[("", 3.0), ("", 1.0), ("", 2.0)])
     found = made(library)
     arrays, pointers = addresses(G)
     found.run("forward", G, "float32", **pointers)
-    assert [each.nbytes for each in found._workspaces] == [1, 100, 200]
+    assert [each.nbytes for each in found._workspaces] == [100]
+    library.plans = [("", 3.0), ("", 2.0), ("", 1.0)]
+    found.run("biased", G, "float32", **pointers)
+    assert [each.nbytes for each in found._workspaces] == [100, 200]
+    del arrays
+
+
+def test_a_plan_for_which_there_is_no_memory(made, caplog):
+    caplog.set_level("INFO")
+    library = Library(plans=[("", 3.0), ("", 2.0), ("", 1.0)])
+    found = made(library)
+    arrays, pointers = addresses(G)
+    allocate = found._allocate
+
+    def limited(size):
+        if size < 200:
+            return allocate(size)
+        failure = DeviceError("not enough memory")
+        failure.out_of_memory = True
+        raise failure
+
+    found._allocate = limited
+    assert found.run("forward", G, "float32", **pointers)
+    assert library.ran[-1] == ("conv_fprop", 1)
+    assert "cuDNN: plan eng2 is left out: not enough memory" in caplog.messages
     del arrays
 
 

@@ -56,8 +56,9 @@ def choose_device(asked: str, solver_mode: str | None = None) -> Device:
             return devices.get("cpu")
     if asked in ("gpu", "all"):
         return devices.get("gpu")
-    if asked.isdigit():
-        return devices.get(f"gpu:{int(asked)}")
+    number = asked.removeprefix("gpu:").removeprefix("cuda:")
+    if number.isdigit():
+        return devices.get(f"gpu:{int(number)}")
     if all(part.strip().isdigit() for part in asked.split(",")):
         raise DeviceError(f'device "{asked}": a run takes one GPU; name one of them')
     raise DeviceError(f'device "{asked}": it must be auto, cpu, gpu or the number of a GPU')

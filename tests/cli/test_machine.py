@@ -30,7 +30,7 @@ def test_auto_takes_a_gpu_that_is_there(monkeypatch):
     assert machine.choose_device("auto", "GPU") == "gpu"
     assert machine.choose_device("auto", "CPU") == "cpu"
     assert machine.choose_device("all") == "gpu"
-    assert machine.choose_device("3") == "gpu:3"
+    assert {machine.choose_device(asked) for asked in ("3", "gpu:3", "cuda:3")} == {"gpu:3"}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,8 @@ def test_auto_takes_a_gpu_that_is_there(monkeypatch):
         ("gpu", cuda.NO_DRIVER),
         ("all", cuda.NO_DRIVER),
         ("0", cuda.NO_DRIVER),
+        ("gpu:9", cuda.NO_DRIVER),
+        ("gpu:-1", 'device "gpu:-1": it must be auto, cpu, gpu or the number of a GPU'),
         ("0,1", 'device "0,1": a run takes one GPU; name one of them'),
         ("tpu", 'device "tpu": it must be auto, cpu, gpu or the number of a GPU'),
     ],

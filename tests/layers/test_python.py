@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import layerforge
+from layerforge.device import emulated
 from layerforge.errors import DefinitionError, ShapeError
 from layerforge.layer import TEST, TRAIN
 from layerforge.testing import Bench, check_gradient, check_layer
@@ -111,6 +112,24 @@ class Legacy(caffe.Layer):
         bottom[0].diff[0] = 1
 
 
+class OnDevice(caffe.Layer):
+    on_device = True
+
+    def setup(self, bottom, top):
+        self.seen = set()
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        self.seen.add(type(bottom[0].data))
+        np.multiply(bottom[0].data, 3, out=top[0].data)
+
+    def backward(self, top, propagate_down, bottom):
+        self.seen.add(type(top[0].diff))
+        bottom[0].diff[...] = top[0].diff * 3
+
+
 def function(): pass
 """
 
@@ -153,6 +172,15 @@ def test_parameters_and_param_str(folder):
     assert (bench.forward([np.ones((2, 3))], {"0": [4]})[0] == 4).all()
     bench.bottom[0].needs_diff, bench.bottom[0].diff = False, None
     assert bench.backward([np.ones((2, 3))])[1]["0"] == 6
+
+
+@pytest.mark.parametrize("where, kind", [("cpu", np.ndarray), ("emulated", emulated.Array)])
+def test_a_class_that_takes_the_device_s_arrays(folder, where, kind):
+    bench = Bench(definition("OnDevice"), [(2, 3)], device=where)
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(bench.forward([x], {})[0], 3 * x)
+    np.testing.assert_array_equal(bench.backward([x])[0][0], 3 * x)
+    assert bench.layer.user.seen == {kind}
 
 
 def test_phase(folder):

@@ -41,14 +41,14 @@ def explain(net: Net, error: DeviceError) -> DeviceError:
     """The error, with the batch size that would about fit. The net cannot be used any more.
 
     What grows with the batch is that of blobs, their diffs, and the layers' state and scratch; beside them the solver
-    keeps the diffs of the parameters and their history.
+    keeps the diffs of the parameters and their history, and a GPU's libraries their workspaces.
     """
     batch = next((node.top[0].shape[0] for node in net.nodes if not node.bottom and node.top and node.top[0].shape), 0)
     if not error.out_of_memory or batch < 2:
         return error
     learns = any(node.runs_backward for node in net.nodes)
     needed = sum(net.plan_memory(Ledger(net.device), learns).values())
-    left = net.device.free_memory()
+    left = net.device.free_memory() - net.device.reserve
     if learns:
         left -= 2 * sum(parameter.count for parameter in net.arena.owned) * net.dtype.itemsize
     fits = int(batch * left / max(needed, 1))

@@ -64,7 +64,9 @@ class Recorder:
         return sum(piece.replay is not None for piece in self.pieces or ())
 
     def forget(self) -> None:
-        """Lets go of the records, and of what they use."""
+        """Lets go of the records, and of what they use, when the device has done with them."""
+        if self.records:
+            self.device.synchronize()
         self._made_with = self.pieces = None
 
     def run(self) -> None:

@@ -41,7 +41,7 @@ def prepare(args: Namespace, solver_mode: str | None = None) -> Device:
 def choose_device(asked: str, solver_mode: str | None = None) -> Device:
     """The device that ``--device auto|cpu|gpu|N``, or Caffe's ``--gpu N|all``, asks for.
 
-    Raises DeviceError where it is not there; "auto" takes the CPU then, and says so if the solver asks for a GPU.
+    Raises DeviceError where it is not there; "auto" takes the CPU then, and says why if a GPU could be expected.
     """
     from .. import device as devices
 
@@ -53,6 +53,8 @@ def choose_device(asked: str, solver_mode: str | None = None) -> Device:
         except DeviceError as error:
             if solver_mode == "GPU":
                 log.warning("The solver says solver_mode: GPU, but it trains on the CPU: %s", error)
+            elif devices.has_driver():
+                log.warning("NVIDIA's driver is installed, but the CPU is used: %s", error)
             return devices.get("cpu")
     if asked in ("gpu", "all"):
         return devices.get("gpu")

@@ -36,6 +36,15 @@ def get(name: str) -> Device:
     raise DeviceError(f'no device "{name}"; there are: {", ".join(NAMES)}.{did_you_mean(name, NAMES)}')
 
 
+def has_driver() -> bool:
+    """Whether a GPU could be expected: NVIDIA's driver is installed."""
+    try:
+        importlib.import_module(f"{__name__}.cuda").libcuda()
+    except DeviceError:
+        return False
+    return True
+
+
 def home(value: Any) -> Device | None:
     """The device on which an array lies; None for what is no array."""
     if isinstance(value, np.ndarray):

@@ -70,6 +70,8 @@ class Device(ABC):
     is_host = False
     cache: int | None = None  # bytes of an array that it holds from one pass over them to the next; None: pay no heed
 
+    reserve = 0  # bytes that its libraries may want beside what nets take
+
     @abstractmethod
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Any:
         """An array of zeros, aligned to cache lines; a large one lies on huge pages and all its pages are present."""

@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import zipfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -117,6 +118,7 @@ class Cuda(Device):
         attributes = self._device.attributes
         self._places = attributes["MultiProcessorCount"] * (attributes["MaxThreadsPerMultiProcessor"] // THREADS)
         self._turn = 0
+        self._sent: deque[np.ndarray] = deque(maxlen=8)  # pinned memory that copies may still be reading
         self._recording = False
         self._functions: dict[str, int] = {}
         self._modules: list[Any] = []
@@ -127,6 +129,10 @@ class Cuda(Device):
         """Makes CuPy work on this device and its stream from now on, in this thread."""
         self._device.use()
         self.stream.use()
+
+    @property
+    def reserve(self) -> int:  # type: ignore[override]
+        return WORKSPACE + (cudnn.WORKSPACE if cudnn.available() else 0)
 
     @property
     def title(self) -> str:
@@ -199,6 +205,7 @@ class Cuda(Device):
         copied = self.cupy.cuda.Event(disable_timing=True)
         copied.record(self.copies)
         self.stream.wait_event(copied)
+        self._sent.append(array)
         return copied.synchronize
 
     def mark(self) -> Any:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,18 @@ def test_auto_says_that_there_is_no_gpu_for_a_solver_that_asks_for_one(caplog, m
     monkeypatch.setattr(logging.getLogger("layerforge"), "propagate", True)
     machine.choose_device("auto", "GPU")
     assert caplog.messages == [f"The solver says solver_mode: GPU, but it trains on the CPU: {cuda.NO_DRIVER}"]
+
+
+def test_auto_says_why_it_takes_the_cpu_where_there_is_a_driver(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("layerforge"), "propagate", True)
+    monkeypatch.setattr(cuda, "libcuda", lambda: SimpleNamespace(cuDriverGetVersion=lambda place: None))
+    monkeypatch.setattr(cuda, "driver_version", lambda: (12, 4))
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    cuda.get.cache_clear()
+    assert machine.choose_device("auto") is device.cpu
+    (said,) = caplog.messages
+    assert said.startswith('NVIDIA\'s driver is installed, but the CPU is used: device "gpu": ')
+    assert said.endswith("`pip install 'layerforge[cuda12x]'`")
 
 
 def test_auto_takes_a_gpu_that_is_there(monkeypatch):

@@ -102,3 +102,15 @@ def test_what_cublas_refuses(status, reason):
     with pytest.raises(DeviceError) as caught:
         cublas.Cublas(Library(cublasCreate_v2=status))
     assert str(caught.value) == f"cuBLAS: cublasCreate_v2: {reason} (status {status})"
+
+
+def test_version():
+    class Library:
+        def cublasCreate_v2(self, handle):
+            return 0
+
+        def cublasGetProperty(self, which, value):
+            value._obj.value = (13, 1, 7)[which.value]
+            return 0
+
+    assert cublas.Cublas(Library()).version == "13.1.7"

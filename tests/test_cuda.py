@@ -538,6 +538,50 @@ def test_cudnn(fake, monkeypatch, tmp_path):
     assert ran == ["run"] * 4 + [("data", "geometry", "tf32", {"x": 1})]
 
 
+def test_moments(fake, monkeypatch):
+    """Events of the stream: the second one alone is waited for."""
+    cupy = fake()
+    order = []
+
+    class Event:
+        def record(self, stream):
+            order.append(("record", stream is gpu.stream))
+
+        def synchronize(self):
+            order.append("wait")
+
+    gpu = device.get("gpu")
+    cupy.cuda.Event = Event
+    cupy.cuda.get_elapsed_time = lambda first, second: 1500.0
+    first = gpu.moment()
+    second = gpu.moment()
+    assert order == [("record", True)] * 2
+    assert gpu.between(first, second) == 1.5
+    assert order[2:] == ["wait"]
+
+
+def test_memory_and_versions(fake, monkeypatch):
+    cupy = fake(version=13020)
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(total_bytes=lambda: 1 << 10)
+    cupy.__version__ = "14.2.0"
+    gpu = device.get("gpu")
+    assert gpu.taken_memory() == 1 << 10
+    gpu.let_go()  # of nothing yet
+    let_go = []
+    gpu.__dict__ |= {
+        "cudnn": SimpleNamespace(let_go=lambda: let_go.append(1)),
+        "cublas": SimpleNamespace(version="13.1.0"),
+    }
+    gpu.let_go()
+    assert let_go == [1]
+    monkeypatch.setattr(cuda.cudnn, "available", lambda: True)
+    monkeypatch.setattr(cuda.cudnn, "versions", lambda: {"cuDNN": "9.28.0"})
+    assert gpu.versions() == {
+        "CUDA of the driver": "13.0", "CUDA runtime": "13.2", "CuPy": "14.2.0",
+        "NVRTC": ".".join(map(str, nvrtc.version())), "cuBLAS": "13.1.0", "cuDNN": "9.28.0",
+    }  # fmt: skip
+
+
 def test_products(fake, monkeypatch):
     fake()
     monkeypatch.setattr(cuda, "load", lambda name: emulated.HostBlas())

@@ -195,3 +195,10 @@ def test_many_arrays_lie_apart_and_fresh_ones_are_zero():
             del made[number]
     for number, array in made.items():
         assert (array == number).all()
+
+
+def test_moments():
+    first = cpu.moment()
+    assert 0 <= cpu.between(first, cpu.moment()) < 60
+    cpu.let_go()
+    assert (cpu.taken_memory(), cpu.versions()) == (0, {})

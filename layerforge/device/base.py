@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -84,6 +85,17 @@ class Device(ABC):
         """Bytes that could be taken, once what nobody uses is given back; 0 where that is not known."""
         return 0
 
+    def taken_memory(self) -> int:
+        """Bytes that it has taken for arrays, those included that nobody uses; 0 where that is not known."""
+        return 0
+
+    def let_go(self) -> None:  # noqa: B027 (most keep nothing)
+        """Lets go of memory that it keeps for convolutions. No record that was made before may be replayed then."""
+
+    def versions(self) -> dict[str, str]:
+        """The versions of the libraries by which it computes, by their names."""
+        return {}
+
     @abstractmethod
     def gemm(
         self,
@@ -150,6 +162,15 @@ class Device(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Waits until everything that was started is done."""
+
+    def moment(self) -> Any:
+        """The moment when everything that was started so far is done, for `between`. On a GPU nobody waits for it."""
+        self.synchronize()
+        return time.perf_counter()
+
+    def between(self, first: Any, second: Any) -> float:
+        """Seconds between two moments; waits for the second."""
+        return float(second - first)
 
     def reading(self, array: Any) -> Reading:
         """What copies this array to the host when it is asked to. Only for devices other than the CPU."""

@@ -48,6 +48,16 @@ class Cublas:
         if status:
             raise DeviceError(f"cuBLAS: {name}: {STATUS.get(status, 'error')} (status {status})")
 
+    @property
+    def version(self) -> str:
+        """That of the library: ``13.1.0``."""
+        found = []
+        for which in range(3):  # libraryPropertyType: major, minor, patch level
+            value = ctypes.c_int()
+            self._call("cublasGetProperty", ctypes.c_int(which), ctypes.byref(value))
+            found.append(str(value.value))
+        return ".".join(found)
+
     def on(self, stream: int) -> None:
         """Chooses the stream, by its address, on which the products run."""
         if stream != self._stream:

@@ -139,6 +139,19 @@ class Cuda(Device):
         """What it is: ``NVIDIA H200``."""
         return self.cupy.cuda.runtime.getDeviceProperties(self.ordinal)["name"].decode()
 
+    def versions(self) -> dict[str, str]:
+        runtime = self.cupy.cuda.runtime.runtimeGetVersion()
+        found = {
+            "CUDA of the driver": ".".join(map(str, driver_version())),
+            "CUDA runtime": f"{runtime // 1000}.{runtime % 1000 // 10}",
+            "CuPy": self.cupy.__version__,
+            "NVRTC": ".".join(map(str, nvrtc.version())),
+            "cuBLAS": self.cublas.version,
+        }
+        if cudnn.available():
+            found |= cudnn.versions()
+        return found
+
     # Memory.
 
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Any:
@@ -166,6 +179,14 @@ class Cuda(Device):
     def free_memory(self) -> int:
         self.cupy.get_default_memory_pool().free_all_blocks()
         return int(self.cupy.cuda.runtime.memGetInfo()[0])
+
+    def taken_memory(self) -> int:
+        return int(self.cupy.get_default_memory_pool().total_bytes())
+
+    def let_go(self) -> None:
+        self.synchronize()
+        if "cudnn" in self.__dict__:
+            self.cudnn.let_go()
 
     def to_numpy(self, array: Any) -> np.ndarray:
         self._refuse("to_numpy")
@@ -228,6 +249,16 @@ class Cuda(Device):
     def synchronize(self) -> None:
         self._refuse("synchronize")
         self.stream.synchronize()
+
+    def moment(self) -> Any:
+        self._refuse("timing")
+        event = self.cupy.cuda.Event()
+        event.record(self.stream)
+        return event
+
+    def between(self, first: Any, second: Any) -> float:
+        second.synchronize()
+        return float(self.cupy.cuda.get_elapsed_time(first, second)) / 1e3
 
     # Records.
 
@@ -324,15 +355,12 @@ class Cuda(Device):
     def _seconds(self, run: Callable[[], None]) -> float:
         """How long it takes, the best of some."""
         self._refuse("timing")
-        begin, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
         run()  # warms up
         found = []
         for _ in range(3):
-            begin.record(self.stream)
+            begin = self.moment()
             run()
-            end.record(self.stream)
-            end.synchronize()
-            found.append(self.cupy.cuda.get_elapsed_time(begin, end) / 1e3)
+            found.append(self.between(begin, self.moment()))
         return min(found)
 
     # Kernels.

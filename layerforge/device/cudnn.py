@@ -77,6 +77,15 @@ def available() -> bool:
         return False
 
 
+def versions() -> dict[str, str]:
+    """Those of cuDNN and of the package."""
+    number = int(module().backend_version())
+    return {
+        "cuDNN": f"{number // 10000}.{number % 10000 // 100}.{number % 100}",
+        "cuDNN's package": str(module().__version__),
+    }
+
+
 class Operation:
     """One convolution as a graph of cuDNN's, and the plans that may compute it.
 
@@ -176,6 +185,10 @@ class Cudnn:
         self._kept = kept
         self._plans: dict[Any, Plan | None] = {}
         self._workspaces: list[Any] = []  # all that there were: records may use old ones
+
+    def let_go(self) -> None:
+        """Frees the workspaces. No record that was made before may be replayed then."""
+        self._workspaces.clear()
 
     def run(self, way: str, g: Geometry, mode: str, **pointers: int) -> bool:
         """Computes it on arrays at these addresses, ``out`` among them; False where cuDNN has no plan for it."""

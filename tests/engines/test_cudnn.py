@@ -352,7 +352,18 @@ def test_old_workspaces_stay(made):
     library.plans = [("", 3.0), ("", 2.0), ("", 1.0)]
     found.run("biased", G, "float32", **pointers)
     assert [each.nbytes for each in found._workspaces] == [100, 200]
+    found.let_go()
+    assert found._workspaces == []
+    found.run("forward", G, "float32", **pointers)  # by the same plan
+    assert [each.nbytes for each in found._workspaces] == [100]
     del arrays
+
+
+def test_versions(monkeypatch):
+    library = Library()
+    library.__version__ = "1.22.1"
+    monkeypatch.setattr(cudnn, "module", lambda: library)
+    assert cudnn.versions() == {"cuDNN": "9.28.0", "cuDNN's package": "1.22.1"}
 
 
 def test_a_plan_for_which_there_is_no_memory(made, caplog):

@@ -1,5 +1,7 @@
 """What only a GPU can show. The tables of tests/layers and tests/golden run on it as well, wherever there is one."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -327,6 +329,27 @@ def test_a_resumed_run_ends_with_the_same_bits(gpu, tmp_path):
     losses(resumed, 10)
     for mine, theirs in zip(whole.net.owned, resumed.net.owned, strict=True):
         np.testing.assert_array_equal(gpu.to_numpy(mine.data), gpu.to_numpy(theirs.data))
+
+
+def test_moments(gpu):
+    """The later one comes when the work between them is done, and not when it is launched."""
+    work = gpu.zeros(1 << 26)
+    Kernels("eltwise.h").add(work, work, work)
+    moments = [gpu.moment()]
+    for number in (1, 50):
+        for _ in range(number):
+            Kernels("eltwise.h").add(work, work, work)
+        moments.append(gpu.moment())
+    once, often = (gpu.between(*both) for both in itertools.pairwise(moments))
+    assert 0 < 5 * once < often < 10
+
+
+def test_memory_and_versions(gpu):
+    gpu.let_go()
+    gpu.free_memory()
+    before, array = gpu.taken_memory(), gpu.zeros(1 << 26)
+    assert gpu.taken_memory() >= before + array.nbytes
+    assert {"CUDA runtime", "CuPy", "cuBLAS"} <= set(gpu.versions())
 
 
 def test_more_memory_than_there_is(gpu):

@@ -2,11 +2,29 @@
 
     python -m benchmarks.gpu                        all of it, into docs/results/gpu-<device>.md
     python -m benchmarks.gpu --nets lenet --batch 64
-    python -m benchmarks.gpu --device emulated --nets lenet --batch 4 --seconds 0.1 --out -    a trial without a GPU
+    python -m benchmarks.gpu --device emulated --nets lenet --batch 2 --seconds 0.01 --out -    a trial without a GPU
 
-Every contestant runs in a process of its own, on one batch in memory; a figure is the median of iterations, each timed
-to its end with the device synchronised. PyTorch runs eagerly, in channels_last and compiled, in the same math mode.
-LayerForge replays its records, as it does in training, and, to show what that brings, launches every kernel by itself.
+On a GPU both sides time by CUDA events between chunks of steps, of 50 ms or one step each; nobody waits between two
+chunks, and a figure is the median over them, with its quartiles. Without a GPU each chunk is waited for. PyTorch runs
+eagerly, in channels_last and compiled, in the same math mode. LayerForge replays its records, as it does in training,
+and, to show what that brings, launches every kernel by itself. Inference is the net of nets/ for use, from an array on
+the device to the probabilities there.
+
+A contestant does all jobs of a net in one process, those first that matter most, and compiled PyTorch comes last: what
+is not ready after ``--minutes`` is left out, and the report says so. How it should fit into eight minutes on an H200,
+estimated from counts, at a second for a figure and one for what goes before it:
+
+    peaks, versions                                             15 s
+    LayerForge: 24 figures and 4 processes                      65 s
+    PyTorch, eager and channels_last: 48 and 4                 120 s
+    waiting for data: 4 and a process for each of two nets      25 s
+    layer by layer: 4, launched: 8, and 4 processes             40 s
+    compiled: what is left. 8 figures and 4 processes for training, and 16 for inference, at half a minute each, because
+    every net is compiled anew for every math mode and batch: about half of them
+
+The first time, both sides try algorithms for every convolution. LayerForge keeps its choices on the disk, so what did
+not fit then fits the next time; how long it took to get ready is in the report.
+
 Waiting for data is measured on a database of raw records that the contestant has just written, so that they lie in the
 page cache: what is lost then is lost to LayerForge and not to the disk.
 """
@@ -15,312 +33,119 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from benchmarks import machine
+from benchmarks import gpu_report
 from benchmarks.contest import ROOT
+from benchmarks.gpu_report import CONTESTANTS, LAUNCHED, Found, Key
+from benchmarks.gpu_sides import NETS, RECORDS, Job
 
-NETS = {
-    "lenet": (64, (1, 28, 28), 10),
-    "alexnet": (256, (3, 227, 227), 1000),
-    "googlenet": (256, (3, 224, 224), 1000),
-    "resnet50": (256, (3, 224, 224), 1000),
-}
-RECORDS = {"lenet": 28, "alexnet": 256}  # nets that are quick enough to wait for data: the side of a record's image
-COUNT = 1024  # of them
-
-
-def median_seconds(step: Callable[[], Any], wait: Callable[[], Any], seconds: float) -> float:
-    """The median time of an iteration, after a few that are not counted."""
-    for _ in range(3):
-        step()
-    wait()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
-        begin = time.perf_counter()
-        step()
-        wait()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
-def batch_of(net: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    _, shape, classes = NETS[net]
-    random = np.random.default_rng(1)
-    return random.normal(size=(batch, *shape)).astype(np.float32), random.integers(0, classes, batch)
-
-
-def solver_message(net: Any) -> Any:
-    """How LayerForge trains a net."""
-    from layerforge import schema
-
-    message = schema.message("SolverParameter")(
-        base_lr=1e-4, lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
-    )
-    message.net_param.CopyFrom(net)
-    return message
-
-
-# One contestant, in a process of its own: prints one line of JSON.
-
-
-def layerforge_side(job: dict[str, Any]) -> dict[str, Any]:
-    import layerforge as lf
-    from benchmarks.nets import in_memory
-    from layerforge import device as devices
-
-    device = devices.get(job["device"])
-    data, labels = batch_of(job["net"], job["batch"])
-    definition = in_memory(job["net"], data.shape, dropout=True)
-    definition.math_mode = job["math"]
-    solver = lf.Solver(solver_message(definition), device=device, reuse=True) if job["do"] != "infer" else None
-    net = solver.net if solver is not None else lf.Net(definition, lf.TEST, device=device, seed=1)
-    if job.get("form") == "launched":
-        net.passes.recorded = False
-        if solver is not None:
-            solver.rule.records = False  # type: ignore[misc]
-    net.blobs["data"].data[...], net.blobs["label"].data[...] = data, labels
-    if job["do"] == "layers":
-        return {"layers": layer_times(net, device, job["seconds"])}
-    step = net.run_forward if solver is None else lambda: solver.step(1)
-    seconds = median_seconds(step, device.synchronize, job["seconds"])
-    recorder = solver.iteration.recorder if solver is not None else net.passes.forward_recorder
-    return {"seconds": seconds, "bytes": sum(net.memory_bytes().values()), "records": recorder.records}
-
-
-def waiting_side(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains on records of a database. Seconds of an iteration, and the share of them in which the net waits."""
-    import layerforge as lf
-    from benchmarks.nets import in_memory
-    from layerforge import device as devices
-    from layerforge.data.lmdb_writer import write_lmdb
-    from layerforge.datum import Datum, datum_bytes
-
-    device = devices.get(job["device"])
-    _, (channels, crop, _), classes = NETS[job["net"]]
-    side, random = RECORDS[job["net"]], np.random.default_rng(1)
-
-    def record(i: int) -> tuple[bytes, bytes]:
-        pixels = random.integers(0, 256, (channels, side, side), np.uint8)
-        return b"%08d" % i, datum_bytes(Datum(*pixels.shape, pixels.tobytes(), i % classes))
-
-    definition = in_memory(job["net"], (job["batch"], channels, crop, crop), dropout=True)
-    definition.math_mode = job["math"]
-    data = definition.layer[0]
-    data.ClearField("input_param")
-    data.type = "Data"
-    data.transform_param.scale = 1 / 256
-    if crop < side:
-        data.transform_param.crop_size, data.transform_param.mirror = crop, True
-        data.transform_param.mean_value.extend((104, 117, 123))
-    with tempfile.TemporaryDirectory() as folder:
-        write_lmdb(f"{folder}/db", map(record, range(COUNT)))
-        data.data_param.source, data.data_param.batch_size = f"{folder}/db", job["batch"]
-        solver = lf.Solver(solver_message(definition), device=device, reuse=True)
-        layer = solver.net.layer_dict["data"]
-        solver.step(3 + layer.loader.ahead)  # the first are slow, and batches that were made meanwhile do not count
-        device.synchronize()
-        begin, waited, passes = time.perf_counter(), layer.wait_seconds, 0
-        while passes < 5 or time.perf_counter() < begin + job["seconds"]:
-            solver.step(1)
-            passes += 1
-        device.synchronize()
-        took, waited = time.perf_counter() - begin, layer.wait_seconds - waited
-        solver.net.close()
-    return {"seconds": took / passes, "waiting": waited / took, "threads": layer.loader.threads}
-
-
-def layer_times(net: Any, device: Any, seconds: float) -> list[tuple[str, str, float, float]]:
-    """Name, type, and milliseconds forward and backward of every layer."""
-    net.forward_backward()
-    each = seconds / len(net.nodes) / 2
-    rows = []
-    for node in net.nodes:
-        times = [median_seconds(lambda node=node: node.forward(node.bottom, node.top), device.synchronize, each)]
-        if node.runs_backward:
-            back = lambda node=node: node.layer.backward(node.bottom, node.top)  # noqa: E731
-            times.append(median_seconds(back, device.synchronize, each))
-        rows.append((node.layer.name, node.layer.type, *(1e3 * t for t in (*times, 0.0)[:2])))
-    return rows
-
-
-def torch_side(job: dict[str, Any]) -> dict[str, Any]:
-    import torch
-    from torch.nn import functional
-
-    on = torch.device("cuda" if job["device"].startswith("gpu") else "cpu")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job["math"] == "tf32"
-    torch.backends.cudnn.benchmark = True
-    layout = torch.contiguous_format if job["form"] == "eager" else torch.channels_last
-    net = torch_net(job["net"]).to(on, memory_format=layout)
-    data, labels = batch_of(job["net"], job["batch"])
-    x = torch.from_numpy(data).to(on, memory_format=layout)
-    target = torch.from_numpy(labels).to(on)
-    net.train(job["do"] == "train")
-    run = torch.compile(net) if job["form"] == "compiled" else net
-    rule = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True)
-
-    def train() -> None:
-        rule.zero_grad(set_to_none=True)
-        scores = zip(net.losses, run(x), strict=True)
-        sum(weight * functional.cross_entropy(out, target) for (weight, _), out in scores).backward()
-        rule.step()
-
-    def infer() -> None:
-        with torch.inference_mode():
-            run(x)
-
-    wait = torch.cuda.synchronize if on.type == "cuda" else lambda: None
-    seconds = median_seconds(train if job["do"] == "train" else infer, wait, job["seconds"])
-    return {"seconds": seconds, "bytes": torch.cuda.max_memory_allocated() if on.type == "cuda" else 0}
-
-
-def torch_net(name: str) -> Any:
-    from benchmarks.nets import in_memory, plain
-    from benchmarks.torch_side import build
-
-    _, shape, _ = NETS[name]
-    return build(plain(in_memory(name, (1, *shape), dropout=True)), shape)
-
-
-def peaks_side(job: dict[str, Any]) -> dict[str, Any]:
-    """Bytes copied a second, and float32 operations a second in a large product, strict and in TF32."""
-    from layerforge import device as devices
-
-    device = devices.get(job["device"])
-    large = 1 << (28 if job["device"].startswith("gpu") else 12)
-    a, b = device.zeros(large), device.zeros(large)
-
-    def copy() -> None:
-        b[...] = a
-
-    found = {"copy GB/s": 8 * large / median_seconds(copy, device.synchronize, job["seconds"]) / 1e9}
-    n = 8192 if job["device"].startswith("gpu") else 64
-    x, y, z = (device.zeros((n, n)) for _ in range(3))
-    for mode in ("float32", "tf32"):
-        device.cublas.set_math_mode(mode)  # type: ignore[attr-defined]
-        seconds = median_seconds(lambda: device.gemm(x, y, z), device.synchronize, job["seconds"])
-        found[f"SGEMM {mode} TFLOP/s"] = 2 * n**3 / seconds / 1e12
-    return found
-
-
-SIDES = {"layerforge": layerforge_side, "torch": torch_side, "peaks": peaks_side, "waiting": waiting_side}
+SHARE = 3  # a process gets at most one part in so many of the time: one that hangs does not take all
 
 
 class Clock:
-    """Asks contestants until the time is over."""
+    """Lets contestants work until the time is over."""
 
     def __init__(self, minutes: float):
-        self.end = time.monotonic() + 60 * minutes
+        self.seconds = 60 * minutes
+        self.end = time.time() + self.seconds
 
-    def ask(self, side: str, **job: Any) -> dict[str, Any]:
-        """What a contestant has measured, or what it failed with."""
-        left = self.end - time.monotonic()
-        if left <= 0:
-            return {"failed": "left out: the time was over"}
-        try:
-            run = subprocess.run(
-                [sys.executable, "-m", "benchmarks.gpu", "--side", side, "--job", json.dumps(job)],
-                capture_output=True, text=True, check=False, cwd=ROOT, timeout=left,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return {"failed": "not ready when the time was over"}
-        if run.returncode:
-            return {"failed": (run.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
-        return json.loads(run.stdout.strip().splitlines()[-1])
+    def ask(self, side: str, common: Job, jobs: list[Job]) -> list[Job]:
+        """What a contestant has measured, or what it failed with, for each job."""
+        found: list[Job] = []
+        while len(found) < len(jobs):
+            left = min(self.end - time.time(), self.seconds / SHARE)
+            if left <= 0:
+                return found + [{"failed": "left out: the time was over"}] * (len(jobs) - len(found))
+            found += self._process(side, common, jobs[len(found) :], left)
+        return found
 
-
-def cell(result: dict[str, Any], batch: int) -> str:
-    if "failed" in result:
-        return result["failed"].replace("|", "/")[:60]
-    return f"{batch / result['seconds']:,.0f} ({1e3 * result['seconds']:.2f} ms, {result['bytes'] / 2**30:.1f} GiB)"
-
-
-#: The contestants, those first that are to be measured even when time is short.
-CONTESTANTS = {
-    "LayerForge": ("layerforge", "replayed"),
-    "PyTorch, eager": ("torch", "eager"),
-    "PyTorch, channels_last": ("torch", "channels_last"),
-    "LayerForge, launched one by one": ("layerforge", "launched"),
-    "PyTorch, compiled": ("torch", "compiled"),
-}
-
-
-def waiting(clock: Clock, args: argparse.Namespace, common: dict[str, Any]) -> list[str]:
-    """The chapter on data: a line for each net that is quick enough."""
-    lines = ["## Waiting for data", "", f"Training from an LMDB of {COUNT:,} raw records in the page cache.", ""]
-    lines += ["| net | batch | records | math | images/s | waits | threads |", "|---|---|---|---|---|---|---|"]
-    for net in args.nets:
-        if net not in RECORDS:
-            continue
-        batch, side = args.batch or NETS[net][0], RECORDS[net]
-        for math in args.math:
-            found = clock.ask("waiting", **common, net=net, batch=batch, math=math)
-            head = f"| {net} | {batch} | {side}x{side}x{NETS[net][1][0]} | {math} |"
-            if "failed" in found:
-                lines.append(f"{head} {cell(found, batch)} | | |")
-                continue
-            lines.append(f"{head} {batch / found['seconds']:,.0f} | {found['waiting']:.1%} | {found['threads']} |")
-    return [*lines, ""]
+    @staticmethod
+    def _process(side: str, common: Job, jobs: list[Job], left: float) -> list[Job]:
+        """The results of one process: of all jobs, or up to the first that fails."""
+        task = json.dumps({"side": side, "until": time.time() + left, "jobs": jobs, **common})
+        command = [sys.executable, "-m", "benchmarks.gpu_sides", task]
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+            run = subprocess.Popen(command, stdout=out, stderr=errors, cwd=ROOT, start_new_session=True)
+            why = ""
+            try:
+                run.wait(left)
+            except subprocess.TimeoutExpired:
+                why = "not ready when the time was over"
+            finally:
+                if run.poll() is None:
+                    os.killpg(run.pid, signal.SIGKILL)  # with the compilers that it has started
+                    run.wait()
+            out.seek(0)
+            errors.seek(0)
+            found = [json.loads(line) for line in out.read().split("\n")[:-1] if line.startswith("{")]
+            if why:  # and what follows would find no time
+                return found + [{"failed": why}] * (len(jobs) - len(found))
+            if not (found and (len(found) == len(jobs) or "failed" in found[-1])):
+                words = errors.read().strip().splitlines()
+                found.append({"failed": words[-1] if words else f"it ended without a word (status {run.returncode})"})
+        return found[: len(jobs)]
 
 
-def report(args: argparse.Namespace) -> str:
-    from layerforge import device as devices
+def batches(net: str, do: str, batch: int | None) -> list[int]:
+    """The batches of a net, the larger first."""
+    return sorted({batch or NETS[net][0]} | ({1} if do == "infer" else set()), reverse=True)
 
-    device = devices.get(args.device)
-    title = getattr(device, "title", device.name)
-    clock, common = Clock(args.minutes), {"device": args.device, "seconds": args.seconds}
-    command = " ".join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
-    lines = [f"# {title}", "", machine.describe(), "", f"Command: `{command}`", "", "## Peaks", ""]
-    for name, value in clock.ask("peaks", **common).items():
-        lines.append(value if name == "failed" else f"- {name}: {value:,.1f}")
-    lines.append("")
-    if any(net in RECORDS for net in args.nets):
-        lines += waiting(clock, args, common)
-    tables = [(do, math) for do in ("train", "infer") for math in args.math]
-    rows = {
-        (do, math): [
-            (net, batch)
-            for net in args.nets
-            for batch in sorted({args.batch or NETS[net][0]} | ({1} if do == "infer" else set()))
+
+def plan(args: argparse.Namespace) -> list[tuple[str, list[Key]]]:
+    """Which contestants do what, in which order: a process for each line, and the most important ones first."""
+
+    def keys(net: str, names: list[str], *whats: str) -> list[Key]:
+        return [
+            (name, do, net, batch, math)
+            for do in whats
+            for batch in batches(net, do, args.batch)
+            for math in (args.math if do != "layers" else args.math[:1])
+            for name in names
         ]
-        for do, math in tables
-    }
-    found = {
-        (do, math, net, batch, name): clock.ask(side, **common, net=net, batch=batch, math=math, do=do, form=form)
-        for name, (side, form) in CONTESTANTS.items()
-        for do, math in tables
-        for net, batch in rows[do, math]
-    }
-    for do, math in tables:
-        lines += [f"## {'Training' if do == 'train' else 'Inference'}, {math}: images/s", ""]
-        lines += [f"| net | batch | {' | '.join(CONTESTANTS)} |", "|---|---|" + "---|" * len(CONTESTANTS)]
-        for net, batch in rows[do, math]:
-            cells = [cell(found[do, math, net, batch, name], batch) for name in CONTESTANTS]
-            lines.append(f"| {net} | {batch} | {' | '.join(cells)} |")
-        lines.append("")
+
+    ours, eager, layout, compiled = CONTESTANTS
+    lines = []
     for net in args.nets:
-        batch = args.batch or NETS[net][0]
-        layers = clock.ask("layerforge", **common, net=net, batch=batch, math="float32", do="layers")
-        lines += [f"## {net}, layer by layer, batch {batch}, float32: ms", ""]
-        if "failed" in layers:
-            lines += [layers["failed"], ""]
-            continue
-        lines += ["| layer | type | forward | backward |", "|---|---|---|---|"]
-        lines += [f"| {name} | {kind} | {there:.3f} | {back:.3f} |" for name, kind, there, back in layers["layers"]]
-        lines.append("")
-    return "\n".join(lines)
+        lines.append(("layerforge", keys(net, [ours], "train", "infer")))
+        lines.append(("torch", keys(net, [eager, layout], "train", "infer")))
+    for net in args.nets:
+        if net in RECORDS:
+            lines.append(("layerforge", keys(net, [ours], "waiting")))
+    for net in args.nets:
+        lines.append(("layerforge", keys(net, [ours], "layers") + keys(net, [LAUNCHED], "train")))
+    for do in ("train", "infer"):
+        lines += [("torch", keys(net, [compiled], do)) for net in args.nets]
+    return lines
+
+
+FORMS = {name: name.rpartition(", ")[2] for name in CONTESTANTS} | {LAUNCHED: "launched"}
+
+
+def job_of(key: Key) -> Job:
+    name, do, net, batch, math = key
+    return {"do": do, "form": FORMS[name], "net": net, "batch": batch, "math": math}
+
+
+def measure(args: argparse.Namespace) -> tuple[Found, Job, Job]:
+    """The figures; what is known of the device, and of PyTorch."""
+    clock, common = Clock(args.minutes), {"device": args.device, "seconds": args.seconds}
+    versions, peaks = clock.ask("layerforge", common, [{"do": "versions"}, {"do": "peaks"}])
+    if "failed" in versions:
+        raise SystemExit(versions["failed"])
+    (rival,) = clock.ask("torch", common, [{"do": "versions"}])
+    found: Found = {}
+    for side, keys in plan(args):
+        print(f"{clock.end - time.time():4.0f} s left: {keys[0][0]}, {keys[0][2]}", file=sys.stderr)
+        found |= zip(keys, clock.ask(side, common, [job_of(key) for key in keys]), strict=True)
+    return found, versions | peaks, rival
 
 
 def main() -> None:
@@ -332,13 +157,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="for each figure")
     parser.add_argument("--minutes", type=float, default=8.0, help="for all of it; what is left then is left out")
     parser.add_argument("--out", help="the file to write; - prints it")
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
-    parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.side:
-        print(json.dumps(SIDES[args.side](json.loads(args.job))))
-        return
-    text = report(args)
+    command = " ".join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
+    begin = time.monotonic()
+    found, versions, rival = measure(args)
+    minutes = (time.monotonic() - begin) / 60
+    text = gpu_report.report(found, versions, rival, command, minutes, real=args.device not in ("cpu", "emulated"))
     if args.out == "-":
         print(text)
         return

@@ -1,7 +1,9 @@
 """What benchmarks/ writes, and how it goes on. Nothing here depends on how fast a machine is."""
 
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,65 +154,284 @@ def test_lrn_without_k():
 # benchmarks/gpu.py: a trial without a GPU.
 
 
-@pytest.mark.parametrize("side", ["waiting", "layerforge", "peaks"])
-def test_what_a_contestant_measures(side):
+def test_figures_are_medians_of_chunks():
+    """Of about 50 ms each; nobody looks at the clock between them."""
+    from benchmarks.gpu_sides import Stopwatch
+
+    now, log = 0.0, []
+
+    def steps(number):
+        nonlocal now
+        log.append(number)
+        now += number * (2**-10 if len(log) < 7 else 2**-9)  # seconds
+
+    def between(first, second):
+        log.append("looks")
+        return second - first
+
+    found = Stopwatch(lambda: now, between).measure(steps, 0.2)
+    assert log == [1, "looks", 10, "looks", 41, "looks", *[41] * 5, *["looks"] * 5]
+    assert found == {"seconds": 2**-9, "low": 2**-9, "high": 2**-9, "steps": 41, "chunks": 5}
+    times = iter([0, 1, 1, 2, 4, 5, 8, 8.5])
+    found = Stopwatch(lambda: next(times), lambda first, second: second - first).measure(lambda number: None, 0.1)
+    assert found == {"seconds": 1.0, "low": 1.0, "high": 2.0, "steps": 1, "chunks": 5}
+
+
+def tried(side, *jobs):
+    """What a contestant tells in this process of jobs on LeNet."""
+    from benchmarks import gpu_sides
+
+    told = []
+    given = [{"net": "lenet", "batch": 2, "math": "tf32", "form": "eager", **job} for job in jobs]
+    task = {"side": side, "device": "emulated", "seconds": 0.001, "until": 1e12, "jobs": given}
+    gpu_sides.work(task, lambda result: told.append(json.loads(json.dumps(result))))
+    return told
+
+
+def test_what_layerforge_measures():
+    jobs = [{"do": do} for do in ("versions", "peaks", "train", "infer", "layers", "waiting")]
+    versions, peaks, *timed, layers, waiting = tried("layerforge", *jobs)
+    assert versions["title"] == "emulated" and "LayerForge" in versions["versions"]
+    assert list(peaks["peaks"]) == ["copy GB/s", "SGEMM float32 TFLOP/s", "SGEMM tf32 TFLOP/s"]
+    assert min(peaks["peaks"].values()) > 0
+    for found in timed:
+        assert 0 < found["low"] <= found["seconds"] <= found["high"]
+        assert found["reserved"] > 0 and found["records"] == 1
+    assert [row[:2] for row in layers["layers"]][1] == ["conv1", "Convolution"]
+    assert waiting["seconds"] > 0 and 0 <= waiting["waiting"] < 1 and waiting["threads"] >= 1
+    (launched,) = tried("layerforge", {"do": "train", "form": "launched"})
+    assert launched["records"] == 0
+
+
+def test_what_pytorch_measures():
+    pytest.importorskip("torch")
+    jobs = [{"do": "versions"}, {"do": "train"}, {"do": "infer", "form": "channels_last"}]
+    versions, *timed = tried("torch", *jobs)
+    assert set(versions["versions"]) >= {"PyTorch", "CUDA of PyTorch"}
+    for found in timed:
+        assert 0 < found["low"] <= found["seconds"] <= found["high"]
+
+
+def test_what_pytorch_takes_the_time_by(monkeypatch):
+    """Events, of which the second alone is waited for."""
+    torch = pytest.importorskip("torch")
+    from benchmarks import gpu_sides
+
+    log = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            log.append("record")
+
+        def synchronize(self):
+            log.append("wait")
+
+        def elapsed_time(self, other):
+            return 1500.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    side = gpu_sides.Torch("cpu", 1.0)
+    first, second = side.moment(), side.moment()
+    assert log == ["record", "record"]
+    assert side.between(first, second) == 1.5
+    assert log[2:] == ["wait"]
+
+
+def test_the_cublas_that_pytorch_has(monkeypatch):
+    from benchmarks import gpu_sides
+
+    class Library:
+        def cublasGetProperty(self, which, value):
+            value._obj.value = (12, 8, 4)[which]
+
+    def load(name, mode):
+        if name != "libcublas.so.12":
+            raise OSError
+        return Library()
+
+    monkeypatch.setattr(gpu_sides.ctypes, "CDLL", load)
+    assert gpu_sides.loaded_cublas() == "12.8.4"
+    monkeypatch.setattr(gpu_sides.ctypes, "CDLL", lambda name, mode: load("", mode))
+    assert gpu_sides.loaded_cublas() == "not found"
+
+
+def test_a_job_that_fails_is_the_last(monkeypatch):
+    train = {"do": "train"}
+    first, second = tried("layerforge", train, train | {"math": "bf16"}, train)
+    assert first["seconds"] > 0
+    assert 'unknown math_mode "bf16"' in second["failed"]
+    monkeypatch.setitem(sys.modules, "torch", None)
+    told = tried("torch", train, train)
+    assert [each["failed"][:44] for each in told] == ["ModuleNotFoundError: import of torch halted;"] * 2
+
+
+def test_how_failures_are_told():
+    from benchmarks.gpu_sides import failure
+
+    assert failure(RuntimeError("CUDA out of memory.\nTried")) == "out of memory: CUDA out of memory."
+    assert failure(ValueError("no\nway")) == "ValueError: no"
+
+
+def test_contestants_are_told_apart(monkeypatch):
+    """A process for all jobs, another behind a failure, an answer or a reason for each, and nobody at the end."""
     from benchmarks import gpu
 
-    job = {"device": "emulated", "net": "lenet", "batch": 2, "math": "tf32", "do": "train", "seconds": 0.01}
-    found = gpu.SIDES[side](job)
-    if side == "peaks":
-        assert list(found) == ["copy GB/s", "SGEMM float32 TFLOP/s", "SGEMM tf32 TFLOP/s"]
-        assert min(found.values()) > 0
-        return
-    assert found["seconds"] > 0
-    if side == "waiting":
-        assert 0 <= found["waiting"] < 1
-        assert found["threads"] >= 1
+    job = {"do": "train", "form": "replayed", "net": "lenet", "batch": 2, "math": "float32"}
+    common = {"device": "emulated", "seconds": 0.001}
+    found = gpu.Clock(5).ask("layerforge", common, [job, job | {"do": "nothing"}, job])
+    assert ["failed" in each for each in found] == [False, True, False]
+    assert "'LayerForge' object has no attribute 'nothing'" in found[1]["failed"]
+    over = {"failed": "left out: the time was over"}
+    assert gpu.Clock(0).ask("layerforge", common, [job, job]) == [over, over]
+    late = gpu.Clock(0.6 / 60).ask("layerforge", common | {"seconds": 60}, [job, job])
+    assert len(late) == 2 and all("the time was over" in each["failed"] for each in late)
+
+
+@pytest.mark.parametrize("words, failed", [("", "it ended without a word (status -9)"), ("a\nb\n", "b")])
+def test_a_process_that_dies(monkeypatch, tmp_path, words, failed):
+    """What it has told before counts."""
+    from benchmarks import gpu
+
+    script = tmp_path / "dies"
+    script.write_text(f"#!/bin/sh\necho '{{\"seconds\": 1}}'\nprintf '{words}' >&2\nprintf '{{\"sec'\nkill -9 $$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    assert gpu.Clock._process("layerforge", {}, [{}] * 3, 60) == [{"seconds": 1}, {"failed": failed}]
+
+
+def test_the_order_of_a_gpu_s_jobs(monkeypatch):
+    """A process for each line: what matters most first, compiled PyTorch last, and nothing twice."""
+    from benchmarks import gpu
+
+    args = SimpleNamespace(nets=["alexnet", "lenet"], batch=None, math=["float32", "tf32"])
+    lines = gpu.plan(args)
+    assert [(keys[0][0], keys[0][1], keys[0][2], len(keys)) for _, keys in lines] == [
+        ("LayerForge", "train", "alexnet", 6),
+        ("PyTorch, eager", "train", "alexnet", 12),
+        ("LayerForge", "train", "lenet", 6),
+        ("PyTorch, eager", "train", "lenet", 12),
+        ("LayerForge", "waiting", "alexnet", 2),
+        ("LayerForge", "waiting", "lenet", 2),
+        ("LayerForge", "layers", "alexnet", 3),
+        ("LayerForge", "layers", "lenet", 3),
+        ("PyTorch, compiled", "train", "alexnet", 2),
+        ("PyTorch, compiled", "train", "lenet", 2),
+        ("PyTorch, compiled", "infer", "alexnet", 4),
+        ("PyTorch, compiled", "infer", "lenet", 4),
+    ]
+    keys = [key for _, keys in lines for key in keys]
+    assert len(set(keys)) == len(keys)
+    assert gpu.job_of(("PyTorch, channels_last", "infer", "lenet", 64, "tf32")) == {
+        "do": "infer", "form": "channels_last", "net": "lenet", "batch": 64, "math": "tf32"
+    }  # fmt: skip
+
+
+def answer(side, job):
+    """What contestants say of a GPU."""
+    if job["do"] == "versions":
+        return {"title": "NVIDIA Z1", "versions": {"library of": side, "cuDNN": "9.28.0"}}
+    if job["do"] == "peaks":
+        return {"peaks": {"copy GB/s": 4000.0}}
+    if job["do"] == "waiting":
+        if job["math"] == "tf32":
+            return {"failed": "no | left"}
+        return {"seconds": 0.0125, "waiting": 0.0123, "threads": 16}
+    if job["do"] == "layers":
+        return {"layers": [("conv1", "Convolution", 0.5, 1.25)]}
+    ms = {"replayed": 10, "launched": 20, "eager": 16, "channels_last": 14, "compiled": 15}
+    ms = ms.get(job["form"], 10)
+    if job["form"] == "compiled":
+        if job["math"] == "tf32":
+            return {"failed": "left out: the time was over"}
+        if job["do"] == "infer":
+            return {"failed": "out of memory: CUDA out of memory. It wants"}
+    gib = {"eager": 3, "channels_last": 2}.get(job["form"], 2.5)
+    memory = {"reserved": int(gib * 2**30), "allocated": 2**30, "ready": ms / 5, "records": 1}
+    return {"seconds": ms / 1e3, "low": ms / 1e3, "high": ms / 500, **memory}
 
 
 def test_the_report_of_a_gpu(monkeypatch, capsys):
     from benchmarks import gpu
 
     asked = []
-
-    def ask(clock, side, **job):
-        asked.append((side, job.get("net"), job.get("math"), job.get("do"), job.get("form")))
-        if side == "peaks":
-            return {"copy GB/s": 4000.0}
-        if side == "waiting":
-            if job["math"] == "tf32":
-                return {"failed": "no | left"}
-            return {"seconds": 0.0125, "waiting": 0.0123, "threads": 16}
-        if job["do"] == "layers":
-            return {"layers": [("conv1", "Convolution", 0.5, 1.25)]}
-        return {"seconds": 0.01, "bytes": 2**30}
-
-    monkeypatch.setattr(gpu.Clock, "ask", ask)
-    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "emulated", "--nets", "googlenet", "alexnet", "--out", "-"])
+    monkeypatch.setattr(
+        gpu.Clock, "ask", lambda clock, side, common, jobs: asked.append(common) or [answer(side, job) for job in jobs]
+    )
+    monkeypatch.setattr(sys, "argv", ["gpu", "--nets", "googlenet", "alexnet", "--out", "-"])
     gpu.main()
-    lines = capsys.readouterr().out.splitlines()
+    assert asked[0] == {"device": "gpu", "seconds": 1.0}
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert lines[0] == "# NVIDIA Z1"
+    assert "Command: `python -m benchmarks.gpu --nets googlenet alexnet --out -`, which took 0.0 minutes" in lines
+    rates = [f"{25600 / n:,.0f} ({10 * n:.3g} ms, {10 * n:.3g} to {20 * n:.3g})" for n in (1, 1.6, 1.4, 1.5, 2)]
+    best = "PyTorch's best | 1.40 x PyTorch, channels_last"
     for line in (
+        "Times are taken by CUDA events, over chunks of steps. Speed is that of the median; the milliseconds of a step",
+        "- LayerForge's side: library of layerforge, cuDNN 9.28.0",
+        "- PyTorch's side: library of torch, cuDNN 9.28.0",
         "- copy GB/s: 4,000.0",
+        f"| AlexNet, training, batch 256, float32: at least 1.3 x {best} | reached |",
+        f"| AlexNet, training, batch 256, tf32: at least 1.8 x {best} | missed |",
+        f"| GoogLeNet, training, batch 256, tf32: at least 1.0 x {best} | reached, but without PyTorch, compiled |",
+        "| LeNet, training, batch 64, float32: at least 5.0 x PyTorch, eager |  | not measured |",
+        "| AlexNet, training, batch 256, float32: no more memory than PyTorch"
+        " | 2.50 GiB, PyTorch, channels_last 2.00 GiB (reserved) | missed |",
+        "| AlexNet, float32: waits for data less than 5% of the time | 1.2% | reached |",
+        "| AlexNet, tf32: waits for data less than 5% of the time |  | not measured |",
+        f"| googlenet | 256 | {' | '.join(rates[:4])} | 1.40 |",
+        f"| googlenet | 256 | {' | '.join(rates[:3])} | left out: the time was over | 1.40 |",
+        f"| alexnet | 256 | {' | '.join(rates[:3])} | out of memory | 1.40 |",
+        "- PyTorch, compiled, alexnet 1, float32: out of memory: CUDA out of memory. It wants",
+        "| training | alexnet | 256 | tf32 | 2.50 (1.00) | 3.00 (1.00) | 2.00 (1.00) |  |",
+        f"| alexnet | 256 | tf32 | {rates[0]} | {rates[4]} | 1 |",
+        "| PyTorch, eager | train googlenet 256, float32 | 3.2 |",
         "Training from an LMDB of 1,024 raw records in the page cache.",
         "| alexnet | 256 | 256x256x3 | float32 | 20,480 | 1.2% | 16 |",
-        "| alexnet | 256 | 256x256x3 | tf32 | no / left | | |",
+        "| alexnet | 256 | 256x256x3 | tf32 | failed, see below |  |  |",
+        "- LayerForge, alexnet 256, tf32: no | left",
         "| conv1 | Convolution | 0.500 | 1.250 |",
     ):
         assert line in lines, line
-    assert sum(line.startswith("| googlenet | 256 | 25,600 (10.00 ms, 1.0 GiB) |") for line in lines) == 4
-    assert asked[:3] == [
-        ("peaks", None, None, None, None),
-        ("waiting", "alexnet", "float32", None, None),
-        ("waiting", "alexnet", "tf32", None, None),
+
+
+def test_a_trial_claims_nothing(monkeypatch, capsys, tmp_path):
+    from benchmarks import gpu
+
+    monkeypatch.setattr(gpu.Clock, "ask", lambda clock, side, common, jobs: [answer(side, job) for job in jobs])
+    path = tmp_path / "folder" / "page.md"
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "emulated", "--out", str(path)])
+    gpu.main()
+    assert capsys.readouterr().out == f"{path}\n"
+    text = path.read_text()
+    assert "For an H200: not here." in text and "| reached" not in text and "| missed" not in text
+    assert text.count("| not measured |") == 8 + 8 + 4
+    monkeypatch.setattr(gpu.Clock, "ask", lambda clock, side, common, jobs: [{"failed": "no GPU"}] * len(jobs))
+    with pytest.raises(SystemExit, match="no GPU"):
+        gpu.main()
+
+
+def test_numbers():
+    from benchmarks.gpu_report import number
+
+    assert [number(each) for each in (0.01234, 12.34, 999.4, 999.6, 12345.6)] == [
+        "0.0123",
+        "12.3",
+        "999",
+        "1,000",
+        "12,346",
     ]
 
 
-def test_contestants_are_told_apart():
-    """A process of its own for each, an answer or the reason why there is none, and nobody once the time is over."""
-    from benchmarks import gpu
+def test_the_card(monkeypatch):
+    from benchmarks import gpu_report
 
-    job = {"device": "emulated", "net": "lenet", "batch": 2, "math": "float32", "seconds": 0.01}
-    assert gpu.Clock(5).ask("waiting", **job)["seconds"] > 0
-    failed = gpu.Clock(5).ask("waiting", **job | {"math": "bf16"})["failed"]
-    assert 'unknown math_mode "bf16"' in failed
-    assert gpu.Clock(0).ask("waiting", **job) == {"failed": "left out: the time was over"}
+    told = "NVIDIA H200, 580.95.05, 143771 MiB, 700.00 W, 1980 MHz\n"
+    monkeypatch.setattr(gpu_report.subprocess, "run", lambda *given, **options: SimpleNamespace(stdout=told))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_report.card() == (
+        "NVIDIA H200, driver 580.95.05, memory.total 143771 MiB, power.limit 700.00 W, clocks.max.sm 1980 MHz"
+    )

@@ -28,6 +28,7 @@ def test_auto_says_why_it_takes_the_cpu_where_there_is_a_driver(caplog, monkeypa
     monkeypatch.setattr(logging.getLogger("layerforge"), "propagate", True)
     monkeypatch.setattr(cuda, "libcuda", lambda: SimpleNamespace(cuDriverGetVersion=lambda place: None))
     monkeypatch.setattr(cuda, "driver_version", lambda: (12, 4))
+    monkeypatch.setattr(cuda.libraries, "driver", None)  # which is set now, and must not stay
     monkeypatch.setitem(sys.modules, "cupy", None)
     cuda.get.cache_clear()
     assert machine.choose_device("auto") is device.cpu

@@ -6,6 +6,7 @@ The kernels are compiled by the real NVRTC; the driver that launches them is pla
 import builtins
 import contextlib
 import ctypes
+import gc
 import sys
 from types import SimpleNamespace
 
@@ -385,6 +386,22 @@ def test_records(fake):
         replay()
         np.testing.assert_array_equal(gpu.to_numpy(y), np.full(10, -4 * value))
     assert cupy.modes == [1]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_a_record_is_made(fake, monkeypatch, collects):
+    """It may hold an older record, and CUDA does not let go of that meanwhile."""
+    cupy, seen = fake(), []
+    gpu, end = device.get("gpu"), cupy.stream.end_capture
+    monkeypatch.setattr(cupy.stream, "end_capture", lambda stream: (seen.append("end"), end(stream))[1])
+    monkeypatch.setattr(gc, "isenabled", lambda: collects)
+    monkeypatch.setattr(gc, "disable", lambda: seen.append("disable"))
+    monkeypatch.setattr(gc, "enable", lambda: seen.append("enable"))
+    gpu.record(lambda: seen.append("work"))
+    with pytest.raises(ZeroDivisionError):
+        gpu.record(lambda: 1 / 0)
+    enabled = ["enable"] * collects
+    assert seen == ["disable", "work", "end", *enabled, "disable", "end", *enabled]
 
 
 def test_the_host_reads_while_a_record_goes_on(fake, monkeypatch):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import hashlib
 import math
 import os
 import zipfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -275,19 +276,20 @@ class Cuda(Device):
         def allocate(size: int) -> Any:
             refuse_while_recording("new memory")  # a replay would write to it when it is somebody else's
 
-        # Only this thread is held to CUDA's rules for records: those of the data layers go on.
-        self.stream.begin_capture(cuda.runtime.streamCaptureModeThreadLocal)
-        self._recording = True
-        try:
-            with cuda.using_allocator(allocate):
-                work()
-        except BaseException:
+        with garbage_kept():
+            # Only this thread is held to CUDA's rules for records: those of the data layers go on.
+            self.stream.begin_capture(cuda.runtime.streamCaptureModeThreadLocal)
+            self._recording = True
+            try:
+                with cuda.using_allocator(allocate):
+                    work()
+            except BaseException:
+                self._recording = False
+                with contextlib.suppress(cuda.runtime.CUDARuntimeError):
+                    self.stream.end_capture()  # which fails where the record is broken already
+                raise
             self._recording = False
-            with contextlib.suppress(cuda.runtime.CUDARuntimeError):
-                self.stream.end_capture()  # which fails where the record is broken already
-            raise
-        self._recording = False
-        graph = self.stream.end_capture()
+            graph = self.stream.end_capture()
         graph.upload(self.stream)
         return lambda: graph.launch(self.stream)
 
@@ -463,6 +465,18 @@ class Staging:
         else:
             out[...] = self.cupy.asarray(staged)
         self.event.record(stream)
+
+
+@contextlib.contextmanager
+def garbage_kept() -> Iterator[None]:
+    """No garbage is collected meanwhile: an old record that ends while a new one is made would break it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def best_architecture(wanted: int, known: Sequence[int]) -> int:

@@ -168,6 +168,8 @@ def test_a_record_is_replayed(gpu):
 ])  # fmt: skip
 def test_what_cannot_be_recorded(gpu, what, call):
     x = gpu.zeros(10)
+    x.fill(1)  # older drivers load no kernel while a record is made
+    x.fill(0)
     with pytest.raises(DeviceError) as caught:
         gpu.record(lambda: call(gpu, x))
     assert str(caught.value) == f"{what}: not while launches are recorded, because a replay of them does not come here"
@@ -182,7 +184,7 @@ def test_replayed_as_launched(gpu, tmp_path):
     launched.net.passes.recorded = launched.rule.records = False
     np.testing.assert_array_equal(losses(replayed, 30), losses(launched, 30))
     assert replayed.iteration.recorder.records == 1
-    assert not replayed.net.passes.apart
+    assert list(replayed.net.passes.apart) == ['layer "data" (DummyData)']
     for mine, theirs in zip(replayed.net.owned, launched.net.owned, strict=True):
         np.testing.assert_array_equal(gpu.to_numpy(mine.data), gpu.to_numpy(theirs.data))
 

@@ -13,11 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from layerforge import device, launch
+from layerforge import cli, device, launch
 from layerforge.device import cuda, emulated, libraries, nvrtc
 from layerforge.device.base import Number
 from layerforge.errors import DeviceError
 from layerforge.kernels import Kernels, include_path
+
+FACTS = {"name": b"Fake GPU", "multiProcessorCount": 2, "totalGlobalMem": 3 << 29}
 
 
 class FakeError(Exception):
@@ -116,7 +118,7 @@ class FakeCupy:
             runtime=SimpleNamespace(
                 runtimeGetVersion=lambda: version, getDeviceCount=counted, CUDARuntimeError=FakeError,
                 streamCaptureModeThreadLocal=1, memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=copy,
-                memGetInfo=lambda: (1 << 19, 1 << 20), getDeviceProperties=lambda number: {"name": b"Fake GPU"},
+                memGetInfo=lambda: (1 << 19, 1 << 20), getDeviceProperties=lambda number: FACTS,
             ),
             function=SimpleNamespace(Module=lambda: SimpleNamespace(load=self.load, get_function=self.find)),
             driver=SimpleNamespace(launchKernel=self.launch),
@@ -287,6 +289,15 @@ def test_a_gpu_that_is_not_there(fake, name, count, message):
 def test_a_gpu_that_is_too_old(fake):
     fake(capability="61")
     assert refusal() == ('device "gpu": a GPU of architecture sm_75 (Turing) or later is needed, this one is sm_61')
+
+
+def test_device_query(fake, capsys):
+    fake()
+    assert cli.main(["device_query", "--gpu", "0"]) == 0
+    assert capsys.readouterr().out == "Fake GPU, sm_90, 2 multiprocessors, 1.5 GiB\n"
+    assert cli.main(["device_query"]) == 0
+    assert capsys.readouterr().out.endswith("GPU         Fake GPU, sm_90, 2 multiprocessors, 1.5 GiB\n")
+    assert device.get("cpu").summary == "cpu"
 
 
 def test_out_of_memory(fake):

@@ -26,7 +26,7 @@ def add_flags(parser: flags.Parser) -> None:
 
 def run(args: Namespace, handler: Any) -> int:
     if args.gpu is not None:
-        print(machine.choose_device(args.gpu))
+        print(machine.choose_device(args.gpu).summary)
         return 0
     from .. import kernels
 
@@ -62,6 +62,6 @@ def cores() -> int:
 
 def gpu() -> str:
     try:
-        return str(machine.choose_device("gpu"))
+        return machine.choose_device("gpu").summary
     except DeviceError as error:
         return f"none: {error}"

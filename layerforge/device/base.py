@@ -73,6 +73,11 @@ class Device(ABC):
 
     reserve = 0  # bytes that its libraries may want beside what nets take
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a line."""
+        return self.name
+
     @abstractmethod
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> Any:
         """An array of zeros, aligned to cache lines; a large one lies on huge pages and all its pages are present."""

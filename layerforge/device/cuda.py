@@ -140,6 +140,13 @@ class Cuda(Device):
         """What it is: ``NVIDIA H200``."""
         return self.cupy.cuda.runtime.getDeviceProperties(self.ordinal)["name"].decode()
 
+    @property
+    def summary(self) -> str:
+        """``NVIDIA H200, sm_90, 132 multiprocessors, 140.4 GiB``."""
+        facts = self.cupy.cuda.runtime.getDeviceProperties(self.ordinal)
+        number, size = facts["multiProcessorCount"], facts["totalGlobalMem"] / 2**30
+        return f"{self.title}, sm_{self.architecture}, {number} multiprocessors, {size:.1f} GiB"
+
     def versions(self) -> dict[str, str]:
         runtime = self.cupy.cuda.runtime.runtimeGetVersion()
         found = {

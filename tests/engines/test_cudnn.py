@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import device, engines, schema
+from layerforge import device, engines, schema, testing
 from layerforge.device import cudnn, emulated, libraries
 from layerforge.engines import CuDnn, Geometry
 from layerforge.engines.columns import Columns
@@ -185,6 +185,7 @@ def made(tmp_path, monkeypatch):
 
         monkeypatch.setattr(emulated.Emulated, "convolve", convolve, raising=False)
         monkeypatch.setattr(cudnn, "available", lambda: True)
+        monkeypatch.setattr(testing, "DEVICES", ("cpu", "emulated"))  # a GPU's cuDNN need not be there
         columns = Columns(1 << 12)
         monkeypatch.setitem(engines.ENGINES, "emulated", (CuDnn(columns), columns))
         engines.convolution.cache_clear()

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import gc
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -179,9 +180,8 @@ def fake(monkeypatch, tmp_path):
         monkeypatch.setattr(cuda, "compiled", remembered)
         return cupy
 
-    cuda.get.cache_clear()
+    monkeypatch.setattr(cuda, "GPUS", {})
     yield put
-    cuda.get.cache_clear()
     device.homes.pop(Array, None)
 
 
@@ -193,7 +193,7 @@ def refusal(name="gpu"):
 
 def test_no_driver(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("not there")))
-    cuda.get.cache_clear()
+    monkeypatch.setattr(cuda, "GPUS", {})
     assert refusal() == (
         'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use device "cpu"'
     )
@@ -369,7 +369,7 @@ def test_kernels_are_compiled_once_and_kept_on_the_disk(fake, monkeypatch):
     K = Kernels("activation.h")
     for _ in range(2):  # the second GPU finds them on the disk
         cupy = fake()
-        cuda.get.cache_clear()
+        cuda.GPUS.clear()
         gpu = device.get("gpu")
         x, y = gpu.zeros(1000), gpu.zeros(1000)
         gpu.from_numpy(x, np.arange(1000) - 500)
@@ -494,6 +494,28 @@ def test_what_cannot_be_recorded(fake, what, call, where, broken):
     np.testing.assert_array_equal(reading.wait(), np.ones(10))
 
 
+def test_threads_that_ask_at_once_get_one_gpu(fake):
+    fake()
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda i: id(device.get("gpu")), range(8)))) == 1
+
+
+def test_a_record_is_made_on_a_stream_of_its_own(fake):
+    """So that what another thread launches meanwhile is no part of it."""
+    fake()
+    gpu = device.get("gpu")
+    seen = []
+
+    def work():
+        seen.append(gpu.current)
+        with ThreadPoolExecutor(1) as pool:
+            seen.append(pool.submit(lambda: gpu.current).result())
+
+    gpu.record(work)
+    assert seen[0] is not gpu.stream
+    assert seen[1] is gpu.current is gpu.stream
+
+
 def test_large_grids_turn(fake):
     fake()
     assert device.get("gpu").grid(10**9) == (4 * cuda.WAVES, 256)
@@ -548,10 +570,13 @@ def test_cudnn(fake, monkeypatch, tmp_path):
     cupy.cuda.get_elapsed_time = lambda begin, end: next(times)
 
     class Plans:
-        def __init__(self, module, stream, title, allocate, time, kept):
-            assert (module, stream, title, kept) == ("the package", 77, "Fake GPU", tmp_path / "cudnn.json")
+        def __init__(self, module, title, allocate, time, kept):
+            assert (module, title, kept) == ("the package", "Fake GPU", tmp_path / "cudnn.json")
             assert allocate(100).nbytes == 100
             assert time(lambda: ran.append("run")) == 1e-3
+
+        def on(self, stream):
+            assert stream == 77
 
         def run(self, way, geometry, mode, **pointers):
             ran.append((way, geometry, mode, pointers))

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import layerforge as lf
 from layerforge import schema
 from layerforge.data.in_order import in_order
+from layerforge.testing import available
 
 NET = """
 force_backward: true
@@ -30,8 +33,8 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: 
 pytestmark = pytest.mark.usefixtures("set_threads")  # as many as before afterwards
 
 
-def make(phase, engine):
-    net = lf.Net(schema.parse(NET.format(engine=engine), "NetParameter"), phase, seed=1)
+def make(phase, engine, device="cpu"):
+    net = lf.Net(schema.parse(NET.format(engine=engine), "NetParameter"), phase, seed=1, device=device)
     net.blobs["data"].data[...] = np.random.default_rng(1).normal(size=(3, 8, 9, 9))
     return net
 
@@ -139,3 +142,30 @@ def test_the_flag(verb, tmp_path, monkeypatch, capsys):
     assert "Use CPU with 2 threads." in capsys.readouterr().err
     assert lf.get_threads() == 2
     assert os.environ["OPENCV_FOR_THREADS_NUM"] == "1"
+
+
+@pytest.mark.parametrize("device", available())
+def test_nets_in_threads_of_their_own(device):
+    """They do not see each other: not when one makes a record either, which takes what its own thread launches."""
+    turns, start = 5, threading.Barrier(4)
+
+    def run(i):
+        start.wait()
+        net, found = make(lf.TRAIN, "CAFFE", device), []
+        for turn in range(turns):
+            net.blobs["data"].data[...] = np.random.default_rng((i, turn)).normal(size=(3, 8, 9, 9))
+            found.append((net.forward_backward(), net.blobs["ip"].data.copy(), net.params["conv"][0].diff.copy()))
+        return found
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(run, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    start = threading.Barrier(1)
+    for i in range(4):
+        for mine, alone in zip(found[i], run(i), strict=True):
+            for a, b in zip(mine, alone, strict=True):
+                np.testing.assert_array_equal(a, b)

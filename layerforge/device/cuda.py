@@ -2,7 +2,8 @@
 
 CuPy allocates, copies, and does what layers do with whole arrays (``y[...] = x``). Kernels are compiled by NVRTC, one
 module for each header, type and width of index, when the first of them is launched, and kept on the disk; matrix
-products go to cuBLAS directly (see `layerforge.device.cublas`). Everything runs on one stream of the device's own.
+products go to cuBLAS directly (see `layerforge.device.cublas`). Everything runs on one stream of the device's own. A
+record is made on another, so that other threads go on computing meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gc
 import hashlib
 import math
 import os
+import threading
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -77,9 +79,20 @@ def load_cupy(driver: tuple[int, int]) -> Any:
     return cupy
 
 
-@functools.cache
+GPUS: dict[int, Cuda] = {}
+MAKING = threading.Lock()
+RECORDING = threading.RLock()
+
+
 def get(number: int) -> Cuda:
     """The GPU of that number. DeviceError, which says what is missing: the driver, CuPy, or that GPU."""
+    with MAKING:
+        if number not in GPUS:
+            GPUS[number] = make(number)
+        return GPUS[number]
+
+
+def make(number: int) -> Cuda:
     driver = driver_version()
     libraries.driver = driver[0]
     nvrtc.library.cache_clear()  # it may be one that does not fit
@@ -93,6 +106,12 @@ def get(number: int) -> Cuda:
         known = ("there is no GPU", "there is one GPU, number 0", f"there are {there} GPUs, 0 to {there - 1}")
         raise DeviceError(f'device "gpu:{number}": {known[min(there, 2)]}')
     return Cuda(cupy, number)
+
+
+class Local(threading.local):
+    """What each thread has of its own."""
+
+    recording: Any = None  # the stream on which it makes a record
 
 
 class Cuda(Device):
@@ -120,16 +139,23 @@ class Cuda(Device):
         self._places = attributes["MultiProcessorCount"] * (attributes["MaxThreadsPerMultiProcessor"] // THREADS)
         self._turn = 0
         self._sent: deque[np.ndarray] = deque(maxlen=8)  # pinned memory that copies may still be reading
-        self._recording = False
+        self._local = Local()
+        self._staged = threading.Lock()
+        self._products = threading.RLock()  # held while a library's one handle is on the stream of a thread
         self._functions: dict[str, int] = {}
         self._modules: list[Any] = []
-        homes[cupy.ndarray] = lambda array: get(array.device.id)
+        homes[cupy.ndarray] = lambda array: GPUS.get(array.device.id) or get(array.device.id)
         self.use()
 
     def use(self) -> None:
         """Makes CuPy work on this device and its stream from now on, in this thread."""
         self._device.use()
-        self.stream.use()
+        self.current.use()
+
+    @property
+    def current(self) -> Any:
+        """The stream to which this thread's work goes."""
+        return self._local.recording or self.stream
 
     @property
     def reserve(self) -> int:  # type: ignore[override]
@@ -212,10 +238,11 @@ class Cuda(Device):
             raise DeviceError(f"from_numpy: an array {np.shape(array)} does not fit one of shape {out.shape}")
         if not out.size:
             return
-        staging = self._staging[self._turn]
-        self._turn = (self._turn + 1) % len(self._staging)
         self.use()
-        staging.send(array, out, self.stream)
+        with self._staged:
+            staging = self._staging[self._turn]
+            self._turn = (self._turn + 1) % len(self._staging)
+            staging.send(array, out, self.stream)
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
         self.use()
@@ -244,12 +271,12 @@ class Cuda(Device):
 
     def record_event(self, event: Any) -> None:
         """Lets an event say when the stream has come here; while a record is made, in each of its replays."""
-        if not self._recording:
+        if not self._local.recording:
             event.record(self.stream)
             return
         # CuPy has no such call. The flag means that the host may wait for it, and is not allowed elsewhere.
         error = libcuda().cuEventRecordWithFlags(
-            ctypes.c_void_p(event.ptr), ctypes.c_void_p(self.stream.ptr), EXTERNAL
+            ctypes.c_void_p(event.ptr), ctypes.c_void_p(self.current.ptr), EXTERNAL
         )  # fmt: skip
         if error:
             raise DeviceError(f"the driver records no event that the host can wait for (error {error})")
@@ -272,7 +299,7 @@ class Cuda(Device):
 
     def _refuse(self, what: str) -> None:
         """Raises DeviceError while a record is made, before CUDA would and would end the record."""
-        if self._recording:
+        if self._local.recording:
             refuse_while_recording(what)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -283,20 +310,23 @@ class Cuda(Device):
         def allocate(size: int) -> Any:
             refuse_while_recording("new memory")  # a replay would write to it when it is somebody else's
 
-        with garbage_kept():
-            # Only this thread is held to CUDA's rules for records: those of the data layers go on.
-            self.stream.begin_capture(cuda.runtime.streamCaptureModeThreadLocal)
-            self._recording = True
+        stream = cuda.Stream(non_blocking=True)
+        with RECORDING, garbage_kept():
+            # Only this thread is held to CUDA's rules for records: the others go on.
+            stream.begin_capture(cuda.runtime.streamCaptureModeThreadLocal)
+            self._local.recording = stream
+            self.use()
             try:
                 with cuda.using_allocator(allocate):
                     work()
             except BaseException:
-                self._recording = False
                 with contextlib.suppress(cuda.runtime.CUDARuntimeError):
-                    self.stream.end_capture()  # which fails where the record is broken already
+                    stream.end_capture()  # which fails where the record is broken already
                 raise
-            self._recording = False
-            graph = self.stream.end_capture()
+            finally:
+                self._local.recording = None
+                self.use()
+            graph = stream.end_capture()
         graph.upload(self.stream)
         return lambda: graph.launch(self.stream)
 
@@ -306,7 +336,8 @@ class Cuda(Device):
     def _write(self, array: Any, value: np.ndarray) -> None:
         """Writes a number to the device's memory."""
         self._refuse("a new number")
-        self._numbers.send(array, value)
+        with self._staged:
+            self._numbers.send(array, value)
 
     # Products.
 
@@ -335,15 +366,17 @@ class Cuda(Device):
         beta: float = 0.0,
     ) -> None:
         check_gemm(lambda value: isinstance(value, self.cupy.ndarray), _describe, a, b, out, transpose_a, transpose_b)
-        self.cublas.on(self.stream.ptr)
-        self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+        with self._products:
+            self.cublas.on(self.current.ptr)
+            self.cublas.gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
 
     def math(self, mode: str) -> AbstractContextManager[None]:
         return self.cublas.math(mode)
 
     def gemm_batch(self, *arguments: Any) -> None:
-        self.cublas.on(self.stream.ptr)
-        self.cublas.gemm_batch(*arguments)
+        with self._products:
+            self.cublas.on(self.current.ptr)
+            self.cublas.gemm_batch(*arguments)
 
     # Convolutions.
 
@@ -352,14 +385,16 @@ class Cuda(Device):
         """cuDNN on this GPU; `layerforge.device.cudnn.available` says whether there is one."""
         self.use()
         return cudnn.Cudnn(
-            cudnn.module(), self.stream.ptr, self.title, lambda size: self.empty(size, np.uint8), self._seconds,
+            cudnn.module(), self.title, lambda size: self.empty(size, np.uint8), self._seconds,
             cache_folder().parent / "cudnn.json",
         )  # fmt: skip
 
     def convolve(self, way: str, geometry: Any, **pointers: int) -> bool:
         """Lets cuDNN compute a convolution on arrays at these addresses; False where it has no plan for it."""
         self.use()
-        return self.cudnn.run(way, geometry, self.cublas.mode, **pointers)
+        with self._products:
+            self.cudnn.on(self.current.ptr)
+            return self.cudnn.run(way, geometry, self.cublas.mode, **pointers)
 
     def _seconds(self, run: Callable[[], None]) -> float:
         """How long it takes, the best of some."""
@@ -388,7 +423,7 @@ class Cuda(Device):
         if function is None:
             function = self._build(form)
         self.cupy.cuda.driver.launchKernel(
-            function, blocks, 1, 1, threads, THREADS // threads, 1, 0, self.stream.ptr, arguments, 0
+            function, blocks, 1, 1, threads, THREADS // threads, 1, 0, self.current.ptr, arguments, 0
         )  # fmt: skip
 
     def _build(self, form: Any) -> int:
@@ -416,7 +451,7 @@ class Copy(Reading):
     def start(self) -> None:
         gpu, runtime = self.gpu, self.gpu.cupy.cuda.runtime
         runtime.memcpyAsync(
-            self.memory.ptr, self.array.data.ptr, self.array.nbytes, runtime.memcpyDeviceToHost, gpu.stream.ptr
+            self.memory.ptr, self.array.data.ptr, self.array.nbytes, runtime.memcpyDeviceToHost, gpu.current.ptr
         )  # fmt: skip
         gpu.record_event(self.event)
 

@@ -163,14 +163,13 @@ class Plan:
 class Cudnn:
     """cuDNN on a device.
 
-    ``stream``: its address; ``title``: what the GPU is; ``allocate(bytes)`` gives memory; ``time(run)`` seconds that a
+    ``title``: what the GPU is; ``allocate(bytes)`` gives memory; ``time(run)`` seconds that a
     launch takes there; ``kept``: the file that remembers choices.
     """
 
     def __init__(
         self,
         cudnn: Any,
-        stream: int,
         title: str,
         allocate: Callable[[int], Any],
         time: Callable[[Callable[[], None]], float],
@@ -178,7 +177,7 @@ class Cudnn:
     ):
         self.cudnn = cudnn
         self.handle = cudnn.create_handle()
-        cudnn.set_stream(handle=self.handle, stream=stream)
+        self._stream: int | None = None
         self._where = f"cuDNN {cudnn.backend_version()}, {title}"
         self._allocate = allocate
         self._time = time
@@ -189,6 +188,12 @@ class Cudnn:
     def let_go(self) -> None:
         """Frees the workspaces. No record that was made before may be replayed then."""
         self._workspaces.clear()
+
+    def on(self, stream: int) -> None:
+        """Chooses the stream, by its address, on which it computes."""
+        if stream != self._stream:
+            self.cudnn.set_stream(handle=self.handle, stream=stream)
+            self._stream = stream
 
     def run(self, way: str, g: Geometry, mode: str, **pointers: int) -> bool:
         """Computes it on arrays at these addresses, ``out`` among them; False where cuDNN has no plan for it."""

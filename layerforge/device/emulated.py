@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
@@ -30,11 +31,10 @@ SLOT = 16  # bytes that `layerforge.launch` lays out for each argument
 BLOCKS, THREADS = 3, 32  # few, so that the loops over the grid turn
 
 
-class Stream:
-    """Where work goes: it is done at once, or while a record is made, kept for its replays."""
+class Stream(threading.local):
+    """Where a thread's work goes: it is done at once, or while a record is made, kept for its replays."""
 
-    def __init__(self) -> None:
-        self.kept: list[Callable[[], Any]] | None = None
+    kept: list[Callable[[], Any]] | None = None
 
     def do(self, work: Callable[[], Any]) -> None:
         if self.kept is None:

@@ -20,7 +20,7 @@ def no_gpu(monkeypatch):
         raise DeviceError(cuda.NO_DRIVER)
 
     monkeypatch.setattr(cuda, "driver_version", driver_version)
-    cuda.get.cache_clear()
+    monkeypatch.setattr(cuda, "GPUS", {})
 
 
 NET = """name: "Toy"

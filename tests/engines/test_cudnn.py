@@ -153,7 +153,8 @@ class Library:
         return 7
 
     def set_stream(self, handle, stream):
-        assert (handle, stream) == (7, 99)
+        assert handle == 7
+        self.streams = [*getattr(self, "streams", []), stream]
 
     def backend_version(self):
         return 92800
@@ -173,7 +174,7 @@ def made(tmp_path, monkeypatch):
     def make(library):
         there = device.get("emulated")
         kept = tmp_path / "cache" / "cudnn.json"
-        found = cudnn.Cudnn(library, 99, "a GPU", lambda n: there.zeros(n, np.uint8), library.time, kept)
+        found = cudnn.Cudnn(library, "a GPU", lambda n: there.zeros(n, np.uint8), library.time, kept)
 
         def convolve(self, way, g, **pointers):
             if emulated.stream.kept is None:
@@ -219,6 +220,14 @@ def test_layers(made, options, unsupported, kind):
     made(library)
     check_layer(f'type: "{kind}" convolution_param {{ {options} }}', [(2, 4, 9, 8)])
     assert library.ran
+
+
+def test_streams(made):
+    library = Library()
+    found = made(library)
+    for stream in (99, 99, 77, 99):
+        found.on(stream)
+    assert library.streams == [99, 77, 99]
 
 
 RECTIFIED = """

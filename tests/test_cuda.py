@@ -447,6 +447,18 @@ def test_the_host_reads_while_a_record_goes_on(fake, monkeypatch):
     assert str(caught.value) == "the driver records no event that the host can wait for (error 801)"
 
 
+def test_a_reading_that_nobody_waits_for_keeps_its_memory_until_it_is_done(fake, monkeypatch):
+    cupy, waited = fake(), []
+    gpu = device.get("gpu")
+    monkeypatch.setattr(cupy.cuda.Event, "synchronize", lambda event: waited.append(event), raising=False)
+    reading = gpu.reading(gpu.zeros(10))
+    reading.start()
+    event = reading.event
+    assert waited == []
+    del reading
+    assert waited == [event]
+
+
 def test_numbers_take_turns(fake, monkeypatch):
     """A number's place in pinned memory is written again when its copy is done."""
     cupy = fake()

@@ -15,6 +15,7 @@ import gc
 import hashlib
 import math
 import os
+import sys
 import threading
 import zipfile
 from collections import deque
@@ -458,6 +459,11 @@ class Copy(Reading):
     def wait(self) -> np.ndarray:
         self.event.synchronize()
         return self.values
+
+    def __del__(self) -> None:
+        """The memory goes to somebody else, who must not find this copy in it."""
+        if hasattr(self, "event") and not sys.is_finalizing():
+            self.event.synchronize()
 
 
 class Numbers:

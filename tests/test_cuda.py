@@ -266,7 +266,7 @@ def test_libraries_that_fit_the_driver(fake, monkeypatch, tmp_path):
     fake(driver=(13, 0))
     device.get("gpu")
     assert [libraries.load(name) for name in ("nvrtc", "cublas")] == ["libnvrtc.so.13", "libcublas.so.13"]
-    cuda.get.cache_clear()
+    cuda.GPUS.clear()
     fake(driver=(12, 4), version=12090)
     device.get("gpu")
     assert libraries.load("nvrtc") == "libnvrtc.so.12"

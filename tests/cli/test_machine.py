@@ -30,7 +30,7 @@ def test_auto_says_why_it_takes_the_cpu_where_there_is_a_driver(caplog, monkeypa
     monkeypatch.setattr(cuda, "driver_version", lambda: (12, 4))
     monkeypatch.setattr(cuda.libraries, "driver", None)  # which is set now, and must not stay
     monkeypatch.setitem(sys.modules, "cupy", None)
-    cuda.get.cache_clear()
+    monkeypatch.setattr(cuda, "GPUS", {})
     assert machine.choose_device("auto") is device.cpu
     (said,) = caplog.messages
     assert said.startswith('NVIDIA\'s driver is installed, but the CPU is used: device "gpu": ')

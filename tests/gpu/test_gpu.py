@@ -310,7 +310,7 @@ def all_of(diffs):
 
 def test_lenet_trains_as_on_the_cpu(gpu, tmp_path):
     on_gpu, on_cpu = (losses(solver(tmp_path, where), 200) for where in ("gpu", "cpu"))
-    assert_close(on_gpu[:20], on_cpu[:20], 1e-3, "the first 20 losses")
+    assert_close(on_gpu[:5], on_cpu[:5], 1e-4, "the first 5 losses")  # then some maximum is another's by rounding
     assert_close(on_gpu, on_cpu, 0.05, "the losses")
 
 

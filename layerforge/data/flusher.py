@@ -16,13 +16,12 @@ class Flusher:
     def __init__(self) -> None:
         self._asked: SimpleQueue[Path | None] = SimpleQueue()
         self._error: OSError | None = None
-        self._thread: threading.Thread | None = None
+        # At once, so that a signal in the middle of it leaves nobody who would join a thread that is not there yet.
+        self._thread = threading.Thread(target=self._work, name="layerforge-flusher", daemon=True)
+        self._thread.start()
 
     def flush(self, path: Path) -> None:
         """Asks for a file to be written. Returns at once."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="layerforge-flusher", daemon=True)
-            self._thread.start()
         self._asked.put(path)
 
     def _work(self) -> None:
@@ -44,7 +43,5 @@ class Flusher:
 
     def close(self) -> None:
         """Ends the thread. May be called again."""
-        if self._thread is not None:
-            self._asked.put(None)
-            self._thread.join()
-            self._thread = None
+        self._asked.put(None)
+        self._thread.join()

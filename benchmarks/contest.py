@@ -27,10 +27,11 @@ KEEP_LARGE_BLOCKS = {
 
 
 def import_path() -> str:
-    """Lets a worker import this folder, and LayerForge from the tree if it is built there, else as installed."""
+    """Lets a worker import this folder, and LayerForge from the tree if it is built there, else as installed: wherever
+    it is started."""
     built = any((ROOT / "layerforge").glob("_csrc*.so"))
     where = "insert(0, root)" if built else "append(root)"
-    return f"import sys; root = {str(ROOT)!r}; sys.path.{where}"
+    return f"import sys; root = {str(ROOT)!r}; sys.path[:] = filter(None, sys.path); sys.path.{where}"
 
 
 class Failure(SystemExit):

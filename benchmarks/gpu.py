@@ -43,7 +43,7 @@ import time
 from pathlib import Path
 
 from benchmarks import gpu_report
-from benchmarks.contest import ROOT
+from benchmarks.contest import ROOT, import_path
 from benchmarks.gpu_report import CONTESTANTS, LAUNCHED, Found, Key
 from benchmarks.gpu_sides import NETS, RECORDS, Job
 
@@ -71,7 +71,7 @@ class Clock:
     def _process(side: str, common: Job, jobs: list[Job], left: float) -> list[Job]:
         """The results of one process: of all jobs, or up to the first that fails."""
         task = json.dumps({"side": side, "until": time.time() + left, "jobs": jobs, **common})
-        command = [sys.executable, "-m", "benchmarks.gpu_sides", task]
+        command = [sys.executable, "-c", f"{import_path()}; from benchmarks.gpu_sides import main; main()", task]
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
             run = subprocess.Popen(command, stdout=out, stderr=errors, cwd=ROOT, start_new_session=True)
             why = ""

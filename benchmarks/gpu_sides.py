@@ -402,5 +402,9 @@ def work(task: Job, tell: Callable[[Job], None]) -> None:
             return
 
 
-if __name__ == "__main__":
+def main() -> None:
     work(json.loads(sys.argv[1]), lambda result: print(json.dumps(result), flush=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -200,10 +200,9 @@ REDUCTION void share_of_rows(index_t i, const T* value, T* sum, T* counted, inde
 // Both steps at once, where each share would be a row.
 template <class T>
 REDUCTION void mean_of_few_rows(index_t i, const T* value, T* mean, T* divisor, index_t rows, T fixed) {
-  const double total =
-      sum_in_order<double>(rows, [&](index_t r) { return counts(value[r]) ? double(value[r]) : 0.0; });
-  double n = fixed < 0 ? double(sum_in_order<index_t>(rows, [&](index_t r) { return index_t(counts(value[r])); }))
-                       : double(fixed);
+  const double total = sum_in_order<double>(rows, [&](index_t r) { return counts(value[r]) ? double(value[r]) : 0.0; });
+  const index_t counted = sum_in_order<index_t>(rows, [&](index_t r) { return index_t(counts(value[r])); });
+  double n = fixed < 0 ? double(counted) : double(fixed);
   n = n > 1 ? n : 1;
   if (!leads()) return;
   mean[i] = T(total / n);

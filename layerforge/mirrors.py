@@ -86,7 +86,8 @@ class Input:
 def held(array: np.ndarray) -> np.ndarray:
     """The same array as another object, which lives as long as anybody holds it or a view of it."""
     # Views of an array that is made from a buffer hold it, and not what lies behind the buffer.
-    return np.asarray(memoryview(array))  # type: ignore[arg-type]
+    buffer: Any = array
+    return np.asarray(memoryview(buffer))
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

@@ -80,9 +80,9 @@ def load_cupy(driver: tuple[int, int]) -> Any:
     return cupy
 
 
-GPUS: dict[int, Cuda] = {}
-MAKING = threading.Lock()
-RECORDING = threading.RLock()
+GPUS: dict[int, Cuda] = {}  # those that were asked for, by number
+MAKING = threading.Lock()  # held while one is made, so that two threads get the same
+RECORDING = threading.RLock()  # held while a record is made
 
 
 def get(number: int) -> Cuda:
@@ -94,6 +94,7 @@ def get(number: int) -> Cuda:
 
 
 def make(number: int) -> Cuda:
+    """What `get` does for a GPU that nobody asked for before."""
     driver = driver_version()
     libraries.driver = driver[0]
     nvrtc.library.cache_clear()  # it may be one that does not fit

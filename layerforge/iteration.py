@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from .blob import Parameter
+from .fusion import speaks_for
 from .kernels import Kernels
 from .net import Net
+from .node import Node
 from .recorder import Step
 from .rules import Rule
 
@@ -65,11 +68,13 @@ class Iteration:
 
     def _steps(self) -> Sequence[Step]:
         me, passes, last = weakref.proxy(self), self.net.passes, len(self.net.nodes) - 1
+        fresh, rest = first_gradients(self.net.nodes, self.net.arena.owned)
+        clear = Step(self.net.arena.clear_diffs, subject="the clearing of diffs")
         return [
             *passes.forward_steps(0, last),
             Step(lambda: me._read(), subject="the loss"),
-            Step(self.net.arena.clear_diffs, subject="the clearing of diffs"),
-            *passes.backward_steps(last, 0),
+            *([clear] if rest else []),
+            *passes.backward_steps(last, 0, fresh),
             Step(lambda: me._update(me._allowed[me._clips]), subject="the update"),
         ]
 
@@ -93,3 +98,24 @@ class Iteration:
         if self._clips:
             scale = self.rule.clip(bound, scale)
         self.rule.move_all(rate, scale, 0)
+
+
+def first_gradients(
+    nodes: Sequence[Node], parameters: Sequence[Parameter]
+) -> tuple[dict[int, frozenset[str]], list[Parameter]]:
+    """Of each node, by index, the parameters whose diffs its backward pass is the first to reach, and overwrites: they
+    need not be cleared. And the other parameters, which must be."""
+    reached: set[int] = set()
+    written: set[int] = set()
+    fresh = {}
+    for i, node in reversed(list(enumerate(nodes))):
+        layer = node.layer
+        if not node.runs_backward:
+            continue
+        owners = {name: id(p.owner or p) for name, p in layer.params.items() if p.needs_diff}
+        own = list(owners.values())
+        if layer.writes_diffs and speaks_for(layer, "writes_diffs"):
+            fresh[i] = frozenset(n for n, owner in owners.items() if owner not in reached and own.count(owner) == 1)
+            written.update(owners[name] for name in fresh[i])
+        reached.update(own)
+    return fresh, [parameter for parameter in parameters if id(parameter) not in written]

@@ -24,6 +24,7 @@ from .fusion import APART, Pending, Rectify, Step
 log = logging.getLogger(__name__)
 
 TRAIN, TEST = 0, 1
+NONE: frozenset[str] = frozenset()
 
 registry: dict[str, type[Layer]] = {}
 
@@ -54,6 +55,7 @@ class Layer:
     absorbs_copies: ClassVar[bool] = False  # it can add up the diffs of copies of its top
     measures = False  # whether forward begins with the moments of bottom 0's rows, see `View.moments`
     adds_diffs: ClassVar[bool] = False  # backward is the sum of the tops' diffs, and nothing else
+    writes_diffs = False  # whether backward overwrites the diffs of the parameters that are `fresh`
     overwrites: ClassVar[bool] = False  # forward writes all of every top wherever it is told, and reads nothing of it
     records: bool = True  # False: the host takes part in each pass, so a GPU's launches cannot be replayed
     own_learning: ClassVar[bool] = True  # False: parameters are never learnt by the solver (BatchNorm's statistics)
@@ -111,6 +113,7 @@ class Layer:
         self._doubt: tuple[Any, Callable[[], None]] | None = None
         self.block = (1, 1)  # of the bottoms and of the tops: see `layerforge.layout`
         self.joined = APART  # what this layer computes beside its own: see `layerforge.fusion`
+        self.fresh: frozenset[str] = NONE  # the parameters to whose diffs nobody has added in this pass
         self.passed_diffs: set[int] = set()  # the bottoms whose diff is not written, but read from top 0
         self.diff_is_seen = True  # that of top 0, after backward: False where its memory is passed on
         self.slopes_below: dict[int, float] = {}  # of rectifiers that made these bottoms, and leave us their backward
@@ -249,6 +252,10 @@ class Layer:
         made = Parameter(name, tuple(int(n) for n in shape), filler)
         self.params[name] = made
         return made
+
+    def adds(self, name: str) -> bool:
+        """Whether that parameter's diff is added to; else it is overwritten, with whatever was in it."""
+        return name not in self.fresh
 
     @property
     def title(self) -> str:

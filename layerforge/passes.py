@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .kernels import Kernels
+from .layer import NONE
 from .node import Node
 from .recorder import Recorder, Step
 
@@ -139,21 +140,24 @@ class Passes:
         for each in self.backward_steps(first, last):
             each.run()
 
-    def backward_steps(self, first: int, last: int) -> list[Step]:
-        nodes, storage = self.net.nodes, self.net.storage
+    def backward_steps(self, first: int, last: int, fresh: Mapping[int, frozenset[str]] | None = None) -> list[Step]:
+        """``fresh``: of these nodes, by index, the parameters whose diffs are overwritten; see `Layer.fresh`."""
+        nodes, storage, fresh = self.net.nodes, self.net.storage, fresh or {}
         begin = Step(lambda: storage.start("diff"), subject="the begin of backward")
-        return [
-            begin,
-            *(self._backward_step(i, nodes[i]) for i in range(first, last - 1, -1) if nodes[i].runs_backward),
-        ]
+        ran = [i for i in range(first, last - 1, -1) if nodes[i].runs_backward]
+        return [begin, *(self._backward_step(i, nodes[i], fresh.get(i, NONE)) for i in ran)]
 
-    def _backward_step(self, i: int, node: Node) -> Step:
-        net = self.net
+    def _backward_step(self, i: int, node: Node, fresh: frozenset[str]) -> Step:
+        net, layer = self.net, node.layer
 
         def run() -> None:
             for callback in net._before["backward"]:
                 callback(i)
-            node.backward(node.bottom, node.top)
+            layer.fresh = fresh
+            try:
+                node.backward(node.bottom, node.top)
+            finally:
+                layer.fresh = NONE
             for callback in net._after["backward"]:
                 callback(i)
 

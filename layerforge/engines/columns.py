@@ -52,6 +52,7 @@ class Columns(Engine):
     """Convolution by columns, in shares of the batch; ``budget`` elements of columns are made at a time."""
 
     name = "CAFFE"
+    writes_diffs = True
 
     def __init__(self, budget: int):
         super().__init__()
@@ -103,7 +104,8 @@ class Columns(Engine):
             if not direct:
                 K.col2im(columns, part, _shape(dy, g))
 
-    def backward_weights(self, x, dy, dw, db, g, scratch):
+    def backward_weights(self, x, dy, dw, db, g, scratch, *, add=(True, True)):
+        adds_weights, adds_bias = add
         s, xs, dys = Sizes.of(g), x.reshape(-1), dy.reshape(-1)
         behind = 0 if is_direct(g) else self.images(g) * s.columns
         for first, images in self._shares(g):
@@ -119,11 +121,12 @@ class Columns(Engine):
                     else (s.rows * s.positions, s.inner * s.positions, s.rows * s.inner),
                     many, False, True,
                 )  # fmt: skip
-            B.sum_columns(sums, dw, images, s.weights, True)
-        if db is not None and g.batch:
-            planes = scratch[: g.batch * g.num_output]
-            B.sum_rows(dy, planes, s.positions, 1)
-            B.sum_columns(planes, db, g.batch, g.num_output, True)
+            B.sum_columns(sums, dw, images, s.weights, adds_weights)
+            adds_weights = True
+        if not adds_weights:  # an empty batch
+            dw.fill(0)
+        if db is not None:
+            sum_channels(dy, db, g, scratch, adds_bias)
 
     def _shares(self, g: Geometry) -> Iterator[tuple[int, int]]:
         """The first image of each share of the batch, and how many there are."""
@@ -140,6 +143,13 @@ class Columns(Engine):
         columns = scratch[: images * s.columns]
         K.im2col(part, columns, _shape(xs, g), count=images * g.channels * s.positions)
         return columns
+
+
+def sum_channels(dy: Any, db: Any, g: Geometry, scratch: Any, add: bool) -> None:
+    """The gradient of the bias: the sum of dy over images and positions, added to db or not."""
+    planes = scratch[: g.batch * g.num_output]
+    B.sum_rows(dy, planes, math.prod(g.output), 1)
+    B.sum_columns(planes, db, g.batch, g.num_output, add)
 
 
 def is_direct(g: Geometry) -> bool:

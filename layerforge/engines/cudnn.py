@@ -10,7 +10,7 @@ import numpy as np
 from .. import device as devices
 from ..device import cudnn
 from ..kernels import Kernels
-from .columns import Columns
+from .columns import Columns, sum_channels
 from .engine import Engine
 from .geometry import Geometry, output_shape
 
@@ -23,6 +23,7 @@ class CuDnn(Engine):
     """Convolution by cuDNN, in float32 and plain order (N, C, H, W)."""
 
     name = "CUDNN"
+    writes_diffs = True
 
     def __init__(self, columns: Columns):
         super().__init__()
@@ -60,18 +61,16 @@ class CuDnn(Engine):
         if g.batch and not run(dy, "data", g, y=dy, w=w, out=dx):
             self.columns.backward_data(dy, w, dx, g, scratch)
 
-    def backward_weights(self, x, dy, dw, db, g, scratch):
-        if not g.batch:
+    def backward_weights(self, x, dy, dw, db, g, scratch, *, add=(True, True)):
+        adds_weights, adds_bias = add
+        sums = scratch[: math.prod(g.weight_shape)] if adds_weights else dw
+        if not g.batch or not run(x, "weights", g, x=x, y=dy, out=sums):
+            self.columns.backward_weights(x, dy, dw, db, g, scratch, add=add)
             return
-        sums = scratch[: math.prod(g.weight_shape)]
-        if not run(x, "weights", g, x=x, y=dy, out=sums):
-            self.columns.backward_weights(x, dy, dw, db, g, scratch)
-            return
-        R.axpy(sums, dw, 1)
+        if adds_weights:
+            R.axpy(sums, dw, 1)
         if db is not None:
-            planes = scratch[: g.batch * g.num_output]
-            B.sum_rows(dy, planes, math.prod(g.output), 1)
-            B.sum_columns(planes, db, g.batch, g.num_output, True)
+            sum_channels(dy, db, g, scratch, adds_bias)
 
 
 def run(array: Any, way: str, g: Geometry, **arrays: Any) -> bool:

@@ -29,6 +29,8 @@ class Engine(abc.ABC):
     takes_blocks = False
     #: Whether `backward_data` takes ``rectified``.
     differentiates_rectifiers = False
+    #: Whether `backward_weights` takes ``add``, for dw and for db: whether it is added to, or overwritten.
+    writes_diffs = False
     #: Whether it also computes what lies before and behind: `forward_between` and `backward`.
     joins_neighbours = False
 

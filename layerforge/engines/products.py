@@ -39,10 +39,10 @@ class Products:
         if b is not None:
             K.shift(y, b, y, b.size, 1)
 
-    def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any) -> None:
-        """dW += dy^T x, the gradient of the weights."""
+    def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any, *, add: bool = True) -> None:
+        """dW += dy^T x, the gradient of the weights; overwritten where it is not to ``add``."""
         first, second = (x, dy) if transposed else (dy, x)
-        self._gemm(first, second, dw, True, False, 1.0)  # (N, M) @ (M, K)
+        self._gemm(first, second, dw, True, False, float(add))  # (N, M) @ (M, K)
 
     def backward_data(self, dy: Any, w: Any, dx: Any, transposed: bool) -> None:
         """dx = dy W, the gradient of the input, overwritten."""
@@ -75,9 +75,9 @@ class OneDnnProducts(Products):
         _require("forward", scratch, _of_forward(*x.shape))
         _csrc.product_forward(x, w, b, y, scratch)
 
-    def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any) -> None:
-        if not self.own or transposed or not x.size:
-            super().backward_weights(x, dy, dw, transposed, scratch)
+    def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any, *, add: bool = True) -> None:
+        if not self.own or transposed or not x.size or not add:
+            super().backward_weights(x, dy, dw, transposed, scratch, add=add)
             return
         cpu.check_gemm(dy, x, dw, True, False)
         _require("backward_weights", scratch, _of_backward(*dy.shape))

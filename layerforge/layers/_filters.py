@@ -79,11 +79,11 @@ def require_room(layer: Layer, spatial: Shape, windows: _windows.Windows) -> Sha
     return output
 
 
-def add_channel_sums(dy: Any, db: Any, scratch: Any) -> None:
-    """Adds the gradient of a bias: the sum of dy (batch, channels, ...) over all axes but the channels'.
+def add_channel_sums(dy: Any, db: Any, scratch: Any, add: bool = True) -> None:
+    """The gradient of a bias, added to db or not: the sum of dy (batch, channels, ...) over all axes but the channels'.
 
     ``scratch`` must hold batch * channels elements.
     """
     rows = dy.shape[0] * dy.shape[1]
     K.sum_rows(dy, scratch[:rows], dy.size // rows if rows else 1, 1)
-    K.sum_columns(scratch[:rows], db, dy.shape[0], dy.shape[1], True)
+    K.sum_columns(scratch[:rows], db, dy.shape[0], dy.shape[1], add)

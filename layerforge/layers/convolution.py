@@ -210,9 +210,14 @@ class Convolution(Layer):
         finish()
         return alone and (lambda: (alone(), finish()))
 
+    @property
+    def writes_diffs(self):
+        return self.engine.writes_diffs
+
     def backward(self, bottom, top):
         weight, bias = self.params["weight"], self.params.get("bias")
         db = bias.diff if bias and bias.needs_diff else None
+        add = self.adds("weight"), self.adds("bias")
         for x, y in zip(bottom, top, strict=True):
             g = self.geometry(x.shape)
             engine = _filters.engine(self, g, (x.block, y.block))
@@ -226,9 +231,11 @@ class Convolution(Layer):
                 engine.backward(*arrays, db, g, self.scratch, before, before and before.sums, behind)
                 continue
             if weight.needs_diff:
-                engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch)
+                only = {} if all(add) else {"add": add}
+                engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch, **only)
             elif db is not None:
-                _filters.add_channel_sums(dy, db, self.scratch)
+                _filters.add_channel_sums(dy, db, self.scratch, add[1])
+            add = True, True  # to what the first bottom gave
             if x.needs_diff:
                 also = {}
                 if self.slopes_below:

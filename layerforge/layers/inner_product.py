@@ -20,6 +20,8 @@ class InnerProduct(Layer):
     values that is not that the weights were made for.
     """
 
+    writes_diffs = True
+
     def setup(self, x):
         options = self.options
         if options.num_output < 1:
@@ -69,9 +71,10 @@ class InnerProduct(Layer):
         dy = y.diff.reshape(-1, self.options.num_output)
         if w.needs_diff:
             rows = x.data.reshape(len(dy), self.values)
-            self.engine.backward_weights(rows, dy, w.diff, self.options.transpose, self.scratch)
+            add = self.adds("weight")
+            self.engine.backward_weights(rows, dy, w.diff, self.options.transpose, self.scratch, add=add)
         if b and b.needs_diff:
-            K.sum_columns(dy, b.diff, len(dy), b.count, True)
+            K.sum_columns(dy, b.diff, len(dy), b.count, self.adds("bias"))
         if x.needs_diff:
             dx = x.diff.reshape(len(dy), self.values)
             self.engine.backward_data(dy, w.data, dx, self.options.transpose)

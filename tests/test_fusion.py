@@ -419,6 +419,44 @@ def test_rectifiers_whose_backward_pass_the_reader_computes(look, slope, device)
     assert_same(everything(net), everything(apart))
 
 
+PRODUCT = (
+    START
+    + """
+layer { name: "ip1" type: "InnerProduct" bottom: "data" top: "ip1" %s inner_product_param {
+    num_output: 40 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu1" type: "ReLU" bottom: "ip1" top: "ip1" %s }
+layer { name: "drop" type: "Dropout" bottom: "ip1" top: "ip1" }
+layer { name: "ip2" type: "InnerProduct" bottom: "ip1" top: "ip2" inner_product_param {
+    num_output: 5 weight_filler { type: "msra" } bias_term: false } }
+layer { name: "relu2" type: "ReLU" bottom: "ip2" top: "ip2" }
+layer { name: "loss" type: "Reduction" bottom: "ip2" top: "loss" loss_weight: 1
+  reduction_param { operation: SUMSQ } }
+force_backward: true"""
+)
+
+
+@pytest.mark.parametrize("slope", ["", LEAKY])
+@pytest.mark.parametrize("multipliers", ["", "param { lr_mult: 0 }", "param { } param { lr_mult: 0 }"])
+@pytest.mark.parametrize("look", ["", "data", "diff", "part", "TEST"])
+def test_a_product_rectifies_where_it_adds_the_bias(look, multipliers, slope):
+    text, phase = PRODUCT % (multipliers, slope), lf.TEST if look == "TEST" else lf.TRAIN
+    apart, net = (make(text, phase, fuse=fuse, device="emulated") for fuse in (False, True))
+    assert net.fused == {"relu1": "ip1"}  # without a bias there is nothing to gain
+    assert not make(text, phase, device="cpu").fused and not make(text, phase, device="emulated", dtype="float64").fused
+    for i in range(3):
+        for each in (apart, net):
+            each.clear_param_diffs()
+            each.run_forward()
+            if look == "part" and i == 1:
+                each.run_backward(len(each.nodes) - 1, 4)
+                each.run_backward(3, 0)
+            else:
+                each.run_backward()
+            if look in ("data", "diff"):
+                getattr(each.blobs["ip1"], look)
+    assert_same(everything(net), everything(apart))
+
+
 def test_what_another_layer_reads_is_written():
     read_twice = (
         'layer { name: "pool" type: "Pooling" bottom: "conv1" top: "p" pooling_param { global_pooling: true } }'

@@ -18,7 +18,8 @@ from ..kernels import Kernels
 from ..native import _csrc
 from . import onednn
 
-K = Kernels("broadcast.h")
+B = Kernels("broadcast.h")
+K = Kernels("inner_product.h")
 
 
 class Products:
@@ -33,11 +34,15 @@ class Products:
         """Elements of scratch for `forward` and `backward_weights`: of x (batch, values) and y (batch, outputs)."""
         return 0
 
-    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any) -> None:
-        """y = x W^T + b; ``b`` may be None."""
+    def forward(
+        self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any, *, slope: float | None = None
+    ) -> None:
+        """y = x W^T + b; ``b`` may be None. With a ``slope``, and a bias, that rectified: slope t where t <= 0."""
         self._gemm(x, w, y, False, not transposed)  # (M, K) @ (K, N)
-        if b is not None:
-            K.shift(y, b, y, b.size, 1)
+        if slope is not None:
+            K.shift_and_rectify(b, y, b.size, slope)
+        elif b is not None:
+            B.shift(y, b, y, b.size, 1)
 
     def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any, *, add: bool = True) -> None:
         """dW += dy^T x, the gradient of the weights; overwritten where it is not to ``add``."""
@@ -67,9 +72,11 @@ class OneDnnProducts(Products):
     def scratch(self, batch: int, values: int, outputs: int) -> int:
         return max(_of_forward(batch, values), _of_backward(batch, outputs)) if self.own else 0
 
-    def forward(self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any) -> None:
-        if not self.own or transposed or not x.size:
-            super().forward(x, w, b, y, transposed, scratch)
+    def forward(
+        self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any, *, slope: float | None = None
+    ) -> None:
+        if not self.own or transposed or not x.size or slope is not None:
+            super().forward(x, w, b, y, transposed, scratch, slope=slope)
             return
         cpu.check_gemm(x, w, y, False, True)
         _require("forward", scratch, _of_forward(*x.shape))

@@ -2,10 +2,13 @@
 
 from .. import engines
 from ..errors import DefinitionError
+from ..fusion import Rectify, leading
 from ..kernels import Kernels
 from ..layer import Layer, count
 
-K = Kernels("broadcast.h")
+A = Kernels("activation.h")
+B = Kernels("broadcast.h")
+K = Kernels("inner_product.h")
 
 
 class InnerProduct(Layer):
@@ -21,6 +24,7 @@ class InnerProduct(Layer):
     """
 
     writes_diffs = True
+    absorbs_backward = True
 
     def setup(self, x):
         options = self.options
@@ -46,6 +50,10 @@ class InnerProduct(Layer):
         )
         return [(*x[:axis], self.options.num_output)]
 
+    def absorbs(self, steps, learns):
+        """On a GPU, a rectifier: it is computed where the bias is added, and its gradient where that of the bias is."""
+        return leading(steps, Rectify) if "bias" in self.params and not self.device.is_host else 0
+
     def flops(self, bottom_shapes, top_shapes):
         return self.values * count(top_shapes[0])
 
@@ -63,18 +71,29 @@ class InnerProduct(Layer):
         w, b = self.params["weight"], self.params.get("bias")
         out = y.data.reshape(-1, self.options.num_output)
         rows = x.data.reshape(len(out), self.values)
-        self.engine.forward(rows, w.data, b.data if b else None, out, self.options.transpose, self.scratch)
+        slope = self.joined.slope if self.joined.steps else None
+        self.engine.forward(rows, w.data, b.data if b else None, out, self.options.transpose, self.scratch, slope=slope)
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
         w, b = self.params["weight"], self.params.get("bias")
         dy = y.diff.reshape(-1, self.options.num_output)
+        if self.joined.steps:
+            self.rectified(y.data, dy, b)
+        elif b and b.needs_diff:
+            B.sum_columns(dy, b.diff, len(dy), b.count, self.adds("bias"))
         if w.needs_diff:
             rows = x.data.reshape(len(dy), self.values)
             add = self.adds("weight")
             self.engine.backward_weights(rows, dy, w.diff, self.options.transpose, self.scratch, add=add)
-        if b and b.needs_diff:
-            K.sum_columns(dy, b.diff, len(dy), b.count, self.adds("bias"))
         if x.needs_diff:
             dx = x.diff.reshape(len(dy), self.values)
             self.engine.backward_data(dy, w.data, dx, self.options.transpose)
+
+    def rectified(self, y, dy, b):
+        """Makes dy, the gradient of what was rectified to y, that of what it was before, and sums it for the bias."""
+        slope = self.joined.slope
+        if b.needs_diff:
+            K.rectified_bias(y, dy, b.diff, len(dy), b.count, slope, self.adds("bias"), count=b.count)
+        else:
+            A.relu_backward(y, dy, dy, slope)

@@ -46,6 +46,7 @@ class Layer:
     bottoms: ClassVar[Any] = 1
     tops: ClassVar[Any] = 1
     loss: ClassVar[bool] = False
+    tells: ClassVar[bool] = False  # forward also writes the number that top 0 is to `told`, unless that is None
     differentiable: ClassVar[bool | tuple[bool, ...]] = True
     shares_data: ClassVar[bool] = False  # every top's data is bottom 0's data; forward has nothing to do
     shares_diff: ClassVar[bool] = False  # bottom 0's diff is top 0's diff
@@ -113,6 +114,7 @@ class Layer:
         self._doubt: tuple[Any, Callable[[], None]] | None = None
         self.block = (1, 1)  # of the bottoms and of the tops: see `layerforge.layout`
         self.joined = APART  # what this layer computes beside its own: see `layerforge.fusion`
+        self.told: Any = None  # an array of one number of double precision
         self.fresh: frozenset[str] = NONE  # the parameters to whose diffs nobody has added in this pass
         self.passed_diffs: set[int] = set()  # the bottoms whose diff is not written, but read from top 0
         self.diff_is_seen = True  # that of top 0, after backward: False where its memory is passed on

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .fusion import speaks_for
 from .kernels import Kernels
 from .layer import NONE
 from .node import Node
@@ -38,8 +39,11 @@ class Passes:
         ends = np.cumsum([n + 1 for n in losses]).tolist()
         self.places = [self.results[end - n - 1 : end] for end, n in zip(ends, losses, strict=True)]
         self.starts = [end - n - 1 for end, n in zip(ends, losses, strict=True)]
-        for node in net.nodes:
+        for node, place in zip(net.nodes, self.places, strict=True):
             node.layer.step = self.number
+            alone = len(node.losses) == 1 and node.losses[0][0] is node.top[0]
+            if alone and node.layer.tells and speaks_for(node.layer, "tells"):
+                node.layer.told = place[:1]
         self.doubts: dict[int, tuple[int, Callable[[], None]]] = {}  # node -> a place in results, and who looks again
         self.recorded = device.records
         me = weakref.proxy(self)
@@ -97,7 +101,7 @@ class Passes:
             if node.dynamic or node in net._misfits:
                 net._follow(node)
             node.forward(node.bottom, node.top)
-            for k, (view, _) in enumerate(node.losses):
+            for k, (view, _) in enumerate(node.losses if node.layer.told is None else ()):
                 K.total_of(view.data, place[k : k + 1], view.count)
             me._note_doubt(i, node)
             for callback in net._after["forward"]:

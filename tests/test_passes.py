@@ -10,6 +10,7 @@ import pytest
 import layerforge as lf
 from layerforge import device, schema
 from layerforge.errors import DataError, NotFiniteError
+from layerforge.layer import registry
 
 emulated = device.get("emulated")
 
@@ -380,6 +381,36 @@ def test_a_part_of_the_net_after_replays():
     first, last = net._index("conv"), len(net.nodes) - 1
     assert net.run_forward(first, last) == whole
     assert net.run_forward(0, first) == 0
+
+
+LOSSES = {
+    "SoftmaxWithLoss": 'bottom: "t"',
+    "MultinomialLogisticLoss": 'bottom: "t"',
+    "HingeLoss": 'bottom: "t"',
+    "SigmoidCrossEntropyLoss": 'bottom: "u"',
+    "ContrastiveLoss": 'bottom: "u" bottom: "t"',
+    "InfogainLoss": 'bottom: "t" bottom: "h"',
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("more", ["loss_weight: 0.5", 'top: "p" loss_weight: 1 loss_weight: 1', "loss_weight: 0"])
+def test_a_loss_tells_itself(kind, more, monkeypatch):
+    """As the kernel would that adds up what other layers weigh."""
+    if "top" in more and kind not in ("SoftmaxWithLoss", "InfogainLoss"):
+        more = "loss_weight: 2"
+    body = f"""{CONV} layer {{ name: "ip" type: "InnerProduct" bottom: "conv" top: "a"
+        inner_product_param {{ num_output: 5 weight_filler {{ type: "xavier" }} }} }}
+      layer {{ name: "b" type: "Sigmoid" bottom: "a" top: "b" }}
+      layer {{ name: "constants" type: "DummyData" top: "u" top: "h" dummy_data_param {{ shape {{ dim: 4 dim: 5 }}
+        shape {{ dim: 1 dim: 1 dim: 5 dim: 5 }} data_filler {{ type: "constant" value: 0.5 }} }} }}
+      layer {{ name: "loss" type: "{kind}" bottom: "b" {LOSSES[kind]} top: "loss" {more} }}"""
+    told = solver(body, "momentum: 0.9")
+    monkeypatch.setattr(registry[kind], "tells", False)
+    summed = solver(body, "momentum: 0.9")
+    assert (told.net.layer_dict["loss"].told is not None) == (more in ("loss_weight: 0.5", "loss_weight: 2"))
+    assert summed.net.layer_dict["loss"].told is None
+    assert run(told) == run(summed)
 
 
 class Late(device.emulated.Copy):

@@ -30,20 +30,34 @@ KERNEL T not_a_number(T any) {
   return zero / zero;
 }
 
-// Row i: value = -log of the softmax probability of the label's class, at most `most`.
-// maximum and sum are those of softmax_statistics.
+// Where the scores of row i begin.
+KERNEL index_t scores_of(index_t i, index_t channels, index_t inner) {
+  return i / inner * channels * inner + i % inner;
+}
+
+// -log of the softmax probability of the label's class, at most `most`, of a row of scores with that maximum and sum of
+// exp(x - maximum).
 template <class T>
-KERNEL void softmax_loss_rows(index_t i, const T* x, const T* label, const T* maximum, const T* sum, T* value,
-                              index_t channels, index_t inner, bool ignores, int32_t ignored, T most) {
-  const index_t wanted = class_of(label[i], channels);
-  if (is_ignored(label[i], ignores, ignored)) {
-    value[i] = T(kNothing);
-  } else if (wanted < 0) {
-    value[i] = not_a_number(label[i]);
-  } else {
-    const T loss = (maximum[i] - x[(i / inner * channels + wanted) * inner + i % inner]) + log(sum[i]);
-    value[i] = loss > most ? most : loss;
-  }
+KERNEL T softmax_loss(const T* row, T label, T maximum, T sum, index_t channels, index_t inner, bool ignores,
+                      int32_t ignored, T most) {
+  if (is_ignored(label, ignores, ignored)) return T(kNothing);
+  const index_t wanted = class_of(label, channels);
+  if (wanted < 0) return not_a_number(label);
+  const T loss = (maximum - row[wanted * inner]) + log(sum);
+  return loss > most ? most : loss;
+}
+
+// Row i: value = its softmax_loss; maximum and sum are those of softmax_statistics.
+template <class T>
+REDUCTION void softmax_loss_rows(index_t i, const T* x, const T* label, T* maximum, T* sum, T* value, index_t channels,
+                                 index_t inner, bool ignores, int32_t ignored, T most) {
+  const T* row = x + scores_of(i, channels, inner);
+  const T largest = largest_of<T>(channels, [&](index_t c) { return row[c * inner]; });
+  const T total = sum_in_order<T>(channels, [&](index_t c) { return exp(row[c * inner] - largest); });
+  if (!leads()) return;
+  maximum[i] = largest;
+  sum[i] = total;
+  value[i] = softmax_loss(row, label[i], largest, total, channels, inner, ignores, ignored, most);
 }
 
 // dx = (softmax(x) - [this channel is the label's]) * dloss / divisor, 0 in rows that do not count.
@@ -197,27 +211,50 @@ REDUCTION void share_of_rows(index_t i, const T* value, T* sum, T* counted, inde
   counted[i] = T(n);
 }
 
-// Both steps at once, where each share would be a row.
+// mean = total / divisor; the divisor is `fixed`, or where that is negative, the number of rows that counted, and never
+// less than 1. told, which may be null, is the mean in double precision.
 template <class T>
-REDUCTION void mean_of_few_rows(index_t i, const T* value, T* mean, T* divisor, index_t rows, T fixed) {
-  const double total = sum_in_order<double>(rows, [&](index_t r) { return counts(value[r]) ? double(value[r]) : 0.0; });
-  const index_t counted = sum_in_order<index_t>(rows, [&](index_t r) { return index_t(counts(value[r])); });
-  double n = fixed < 0 ? double(counted) : double(fixed);
+KERNEL void tell_mean(index_t i, double total, double counted, T* mean, T* divisor, double* told, T fixed) {
+  double n = fixed < 0 ? counted : double(fixed);
   n = n > 1 ? n : 1;
   if (!leads()) return;
   mean[i] = T(total / n);
   divisor[i] = T(n);
+  if (told) told[i] = double(T(total / n));
 }
 
-// mean = the sum of all shares over max(1, divisor); the divisor is `fixed`, or where that is negative, the number of
-// rows that count.
+// Both steps at once, where each share would be a row.
 template <class T>
-REDUCTION void mean_of_rows(index_t i, const T* sum, const T* counted, T* mean, T* divisor, index_t shares, T fixed) {
+REDUCTION void mean_of_few_rows(index_t i, const T* value, T* mean, T* divisor, double* told, index_t rows, T fixed) {
+  const double total = sum_in_order<double>(rows, [&](index_t r) { return counts(value[r]) ? double(value[r]) : 0.0; });
+  const index_t counted = sum_in_order<index_t>(rows, [&](index_t r) { return index_t(counts(value[r])); });
+  tell_mean(i, total, double(counted), mean, divisor, told, fixed);
+}
+
+// The mean from all shares.
+template <class T>
+REDUCTION void mean_of_rows(index_t i, const T* sum, const T* counted, T* mean, T* divisor, double* told,
+                            index_t shares, T fixed) {
   const double total = sum_in_order<double>(shares, [&](index_t s) { return double(sum[s]); });
-  double n = sum_in_order<double>(shares, [&](index_t s) { return double(counted[s]); });
-  if (!(fixed < 0)) n = double(fixed);
-  n = n > 1 ? n : 1;
-  if (!leads()) return;
-  mean[i] = T(total / n);
-  divisor[i] = T(n);
+  const double n = sum_in_order<double>(shares, [&](index_t s) { return double(counted[s]); });
+  tell_mean(i, total, n, mean, divisor, told, fixed);
+}
+
+// softmax_loss_rows and the mean of what they give at once, for few rows of few scores: each is the work of one thread.
+template <class T>
+REDUCTION void softmax_loss_of_few(index_t i, const T* x, const T* label, T* maximum, T* sum, T* value, T* mean,
+                                   T* divisor, double* told, index_t rows, index_t channels, index_t inner,
+                                   bool ignores, int32_t ignored, T most, T fixed) {
+  const double total = sum_in_order<double>(rows, [&](index_t r) {
+    const T* row = x + scores_of(r, channels, inner);
+    T largest = row[0], all = 0;
+    for (index_t c = 1; c < channels; ++c) largest = row[c * inner] > largest ? row[c * inner] : largest;
+    for (index_t c = 0; c < channels; ++c) all += exp(row[c * inner] - largest);
+    maximum[r] = largest;
+    sum[r] = all;
+    value[r] = softmax_loss(row, label[r], largest, all, channels, inner, ignores, ignored, most);
+    return counts(value[r]) ? double(value[r]) : 0.0;
+  });
+  const index_t counted = sum_in_order<index_t>(rows, [&](index_t r) { return index_t(counts(value[r])); });
+  tell_mean(i, total, double(counted), mean, divisor, told, fixed);
 }

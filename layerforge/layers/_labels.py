@@ -31,19 +31,19 @@ def mean_size(rows: int) -> int:
     return 2 * shares(rows)
 
 
-def mean(values: Any, scratch: Any, mean: Any, divisor: Any, fixed: float) -> None:
+def mean(values: Any, scratch: Any, mean: Any, divisor: Any, fixed: float, told: Any = None) -> None:
     """mean = the sum of the values that count / divisor, both arrays of one; ``divisor`` is max(1, ``fixed``), or where
-    that is negative, the number of values that count.
+    that is negative, the number of values that count. ``told``: where the mean is written in double precision, too.
 
     The sum is formed in double precision, in an order that the number of values alone decides.
     """
     rows, parts = values.size, shares(values.size)
     if rows <= parts:
-        K.mean_of_few_rows(values, mean, divisor, rows, fixed)
+        K.mean_of_few_rows(values, mean, divisor, told, rows, fixed)
         return
     sums, counted = scratch[:parts], scratch[parts : 2 * parts]
     K.share_of_rows(values, sums, counted, rows, parts)
-    K.mean_of_rows(sums, counted, mean, divisor, parts, fixed)
+    K.mean_of_rows(sums, counted, mean, divisor, told, parts, fixed)
 
 
 def require_shape(layer: Layer, scores: Shape, labels: Shape, axis: int) -> None:

@@ -55,4 +55,5 @@ def mean(layer: Layer, rows: int, loss: View, divisor: float) -> None:
 
     ``divisor`` is what the sum is divided by, though never less than 1; negative, it is the number of rows that count.
     """
-    _labels.mean(values(layer, rows), layer.scratch[rows:], loss.data, layer.state["divisor"], divisor)
+    scratch = layer.scratch[rows:]
+    _labels.mean(values(layer, rows), scratch, loss.data, layer.state["divisor"], divisor, layer.told)

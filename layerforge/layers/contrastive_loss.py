@@ -24,6 +24,7 @@ class ContrastiveLoss(Layer):
 
     bottoms = 3
     loss = True
+    tells = True
     differentiable = (True, True, False)
 
     def top_shapes(self, a, b, alike):

@@ -21,6 +21,7 @@ class HingeLoss(Layer):
 
     bottoms = 2
     loss = True
+    tells = True
     differentiable = (True, False)
 
     def setup(self, x, label):

@@ -39,6 +39,7 @@ class InfogainLoss(Layer):
     bottoms = (2, 3)
     tops = (1, 2)
     loss = True
+    tells = True
     differentiable = (True, False, False)
 
     def setup(self, x, label, h=None):

@@ -23,6 +23,7 @@ class MultinomialLogisticLoss(Layer):
 
     bottoms = 2
     loss = True
+    tells = True
     differentiable = (True, False)
 
     def top_shapes(self, p, label):

@@ -24,6 +24,7 @@ class SigmoidCrossEntropyLoss(Layer):
 
     bottoms = 2
     loss = True
+    tells = True
     differentiable = (True, False)
     Options = "loss_param"
 

@@ -11,6 +11,8 @@ from . import _labels, _losses
 K = Kernels("labels.h")
 S = Kernels("softmax.h")
 
+FEW_ROWS, FEW_SCORES = 256, 32  # that a single launch takes: a GPU's threads in a block, and what one of them adds up
+
 MOST = -math.log(float(np.finfo(np.float32).tiny))  # Caffe takes no probability for smaller than FLT_MIN
 
 
@@ -38,6 +40,7 @@ class SoftmaxWithLoss(Layer):
     bottoms = 2
     tops = (1, 2)
     loss = True
+    tells = True
     differentiable = (True, False)
     Options = "softmax_param"
 
@@ -66,12 +69,16 @@ class SoftmaxWithLoss(Layer):
         x, label = bottom
         loss = top[0]
         outer, channels, inner = self.rows(x.shape)
-        n, value = outer * inner, _losses.values(self, outer * inner)
+        n, divisor = outer * inner, self.normalization.divisor(outer, inner)
         statistics = self.state["maximum"], self.state["total"]
-        S.softmax_statistics(x.data, *statistics, channels, inner)
-        ignore = self.normalization.ignore
-        K.softmax_loss_rows(x.data, label.data, *statistics, value, channels, inner, *ignore, MOST)
-        _losses.mean(self, n, loss, self.normalization.divisor(outer, inner))
+        arrays = x.data, label.data, *statistics, _losses.values(self, n)
+        options = channels, inner, *self.normalization.ignore, MOST
+        if n <= FEW_ROWS and channels <= FEW_SCORES:
+            mean = loss.data, self.state["divisor"], self.told
+            K.softmax_loss_of_few(*arrays, *mean, n, *options, divisor, count=1)
+        else:
+            K.softmax_loss_rows(*arrays, *options)
+            _losses.mean(self, n, loss, divisor)
         if len(top) > 1:
             S.softmax_forward(x.data, *statistics, top[1].data, channels, inner)
         self.doubt(loss.data, lambda: _labels.check(self, label, channels, self.normalization.ignored))

@@ -58,6 +58,13 @@ def test_images(options, expected):
     check_layer(LOSS + options, [(3, 5, 2, 4), (3, 1, 2, 4)], expected, bottoms=[None, IMAGES])
 
 
+@pytest.mark.parametrize("rows, classes", [(256, 3), (257, 3), (5, 32), (5, 33), (1, 1), (1100, 2)])
+def test_few_and_many(rows, classes):
+    labels = np.arange(rows) % classes
+    options = "loss_param { ignore_label: 1 }"
+    check_layer(LOSS + options, [(rows, classes), (rows,)], loss(ignored=1), bottoms=[None, labels])
+
+
 @pytest.mark.parametrize("axis", [2, -1])
 def test_another_axis(axis):
     labels = np.arange(12).reshape(3, 4, 1) % 5

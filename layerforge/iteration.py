@@ -90,11 +90,13 @@ class Iteration:
         """Starts to copy the results to the host, and tells the update whether it may go on."""
         passes, (_, scale, *_) = self.net.passes, self._given
         results, told, allowed = passes.results, passes.results[-1:], self._allowed[self._clips]
-        K.allow(results, allowed.array, told, scale, passes.number, results.size - 1)
-        passes.reading.start()
+        with self.net.device.beside():  # backward does not wait for it
+            K.allow(results, allowed.array, told, scale, passes.number, results.size - 1)
+            passes.reading.start()
 
     def _update(self, scale: Any) -> None:
         rate, _, bound, *_ = self._given
+        self.net.device.meet()
         if self._clips:
             scale = self.rule.clip(bound, scale)
         self.rule.move_all(rate, scale, 0)

@@ -528,6 +528,45 @@ def test_a_record_is_made_on_a_stream_of_its_own(fake):
     assert seen[1] is gpu.current is gpu.stream
 
 
+def test_work_beside_other_work(fake, monkeypatch):
+    """A branch begins where the stream is, and that waits for it where they meet; a record has one of its own."""
+    cupy, seen = fake(), []
+    says, waits = (lambda event, stream: seen.append((stream, "says", event))), (lambda *both: seen.append(both))
+    monkeypatch.setattr(cupy.cuda.Event, "record", says, raising=False)
+    monkeypatch.setattr(cupy.cuda.Stream, "wait_event", waits, raising=False)
+    gpu = device.get("gpu")
+
+    def work():
+        del seen[:]
+        streams = [gpu.current]
+        for _ in range(2):
+            with gpu.beside():
+                streams.append(gpu.current)
+            assert gpu.current is streams[0]
+        branch, (main, side, again) = gpu._local.branch, streams
+        assert side is again is branch.stream and side is not main
+        begin = [(main, "says", branch.begun), (side, branch.begun), (side, "says", branch.ended)]
+        assert seen == begin * 2
+        del seen[:]
+        return branch, [(main, branch.ended)]
+
+    branch, met = work()
+    gpu.meet()
+    gpu.meet()
+    assert seen == met
+    work()
+    kept = []
+    replay = gpu.record(lambda: (kept.extend([*seen]), kept.append(work())))  # what ran before is waited for before
+    assert kept[:-1] == met and gpu._local.branch is branch is not kept[-1][0]
+    assert seen == kept[-1][1]
+    work()
+    replay()
+    assert seen == met
+    work()
+    gpu.synchronize()
+    assert seen == met
+
+
 def test_large_grids_turn(fake):
     fake()
     assert device.get("gpu").grid(10**9) == (4 * cuda.WAVES, 256)

@@ -202,3 +202,41 @@ def test_moments():
     assert 0 <= cpu.between(first, cpu.moment()) < 60
     cpu.let_go()
     assert (cpu.taken_memory(), cpu.versions()) == (0, {})
+
+
+def test_work_beside_other_work():
+    """The emulated device does it as late as it may: whoever needs it earlier finds nothing."""
+    emulated = device.get("emulated")
+    x, y = emulated.zeros(2), emulated.zeros(2)
+
+    def work():
+        x.fill(0)
+        with emulated.beside():
+            x.fill(1)
+        y[...] = x
+        emulated.meet()
+        y[...] += x
+        with emulated.beside():
+            x.fill(2)
+
+    work()
+    assert [emulated.to_numpy(each).tolist() for each in (x, y)] == [[1, 1], [1, 1]]
+    replay = emulated.record(work)
+    assert emulated.to_numpy(x).tolist() == [2, 2]  # what ran before is done before
+    y.fill(0)
+    replay()
+    assert [emulated.to_numpy(each).tolist() for each in (x, y)] == [[2, 2], [1, 1]]
+    with emulated.beside():
+        x.fill(3)
+    replay()
+    with emulated.beside():
+        x.fill(4)
+    emulated.synchronize()
+    assert emulated.to_numpy(x).tolist() == [4, 4]
+    a = emulated.zeros((1, 1))
+    with pytest.raises(KernelError) as caught, emulated.beside():
+        emulated.gemm(a, a, a)
+    assert str(caught.value) == "a product may not run beside others, which have the same workspace"
+    with cpu.beside():  # in its order
+        pass
+    cpu.meet()

@@ -181,6 +181,16 @@ class Device(ABC):
         """What copies this array to the host when it is asked to. Only for devices other than the CPU."""
         raise DeviceError(f"{self!r} has its arrays on the host")
 
+    def beside(self) -> AbstractContextManager[None]:
+        """For a while, launches and copies run beside those that follow it, until they `meet`.
+
+        Neither may write what the others read or write. No products and convolutions: they all have one workspace.
+        """
+        return nullcontext()
+
+    def meet(self) -> None:  # noqa: B027 (where everything runs in its order)
+        """Lets what follows wait for what runs `beside`."""
+
     #: Whether launches can be recorded, and the record replayed. Else everything runs when it is called.
     records = False
 

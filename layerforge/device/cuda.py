@@ -114,6 +114,8 @@ class Local(threading.local):
     """What each thread has of its own."""
 
     recording: Any = None  # the stream on which it makes a record
+    branch: Any = None  # a `Branch`, beside that stream, or the device's own
+    beside = False  # whether it works there
 
 
 class Cuda(Device):
@@ -157,7 +159,8 @@ class Cuda(Device):
     @property
     def current(self) -> Any:
         """The stream to which this thread's work goes."""
-        return self._local.recording or self.stream
+        local = self._local
+        return local.branch.stream if local.beside else local.recording or self.stream
 
     @property
     def reserve(self) -> int:  # type: ignore[override]
@@ -274,7 +277,7 @@ class Cuda(Device):
     def record_event(self, event: Any) -> None:
         """Lets an event say when the stream has come here; while a record is made, in each of its replays."""
         if not self._local.recording:
-            event.record(self.stream)
+            event.record(self.current)
             return
         # CuPy has no such call. The flag means that the host may wait for it, and is not allowed elsewhere.
         error = libcuda().cuEventRecordWithFlags(
@@ -285,6 +288,7 @@ class Cuda(Device):
 
     def synchronize(self) -> None:
         self._refuse("synchronize")
+        self.meet()
         self.stream.synchronize()
 
     def moment(self) -> Any:
@@ -297,7 +301,27 @@ class Cuda(Device):
         second.synchronize()
         return float(self.cupy.cuda.get_elapsed_time(first, second)) / 1e3
 
-    # Records.
+    # Branches and records.
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        local = self._local
+        if local.branch is None:
+            local.branch = Branch(self.cupy.cuda)
+        local.branch.begin(self.current)
+        local.beside = True
+        self.use()
+        try:
+            yield
+        finally:
+            local.branch.end()
+            local.beside = False
+            self.use()
+
+    def meet(self) -> None:
+        branch = self._local.branch
+        if branch is not None and branch.busy:
+            branch.join(self.current)
 
     def _refuse(self, what: str) -> None:
         """Raises DeviceError while a record is made, before CUDA would and would end the record."""
@@ -312,25 +336,32 @@ class Cuda(Device):
         def allocate(size: int) -> Any:
             refuse_while_recording("new memory")  # a replay would write to it when it is somebody else's
 
-        stream = cuda.Stream(non_blocking=True)
+        self.meet()
+        local, stream, outside = self._local, cuda.Stream(non_blocking=True), self._local.branch
         with RECORDING, garbage_kept():
             # Only this thread is held to CUDA's rules for records: the others go on.
             stream.begin_capture(cuda.runtime.streamCaptureModeThreadLocal)
-            self._local.recording = stream
+            local.recording, local.branch = stream, Branch(cuda)
             self.use()
             try:
                 with cuda.using_allocator(allocate):
                     work()
+                    self.meet()
             except BaseException:
                 with contextlib.suppress(cuda.runtime.CUDARuntimeError):
                     stream.end_capture()  # which fails where the record is broken already
                 raise
             finally:
-                self._local.recording = None
+                local.recording, local.branch = None, outside
                 self.use()
             graph = stream.end_capture()
         graph.upload(self.stream)
-        return lambda: graph.launch(self.stream)
+
+        def replay() -> None:
+            self.meet()
+            graph.launch(self.stream)
+
+        return replay
 
     def number(self, dtype: Any) -> Number:
         return Number(self.zeros(1, dtype), self._write)
@@ -438,6 +469,27 @@ class Cuda(Device):
         for key, name in form.siblings().items():
             self._functions[key] = module.get_function(program.names[name]).ptr
         return self._functions[form.key]
+
+
+class Branch:
+    """A stream for work beside another's, which begins at a moment of that one, and for which that one waits later."""
+
+    def __init__(self, cuda: Any):
+        self.stream = cuda.Stream(non_blocking=True)
+        self.begun, self.ended = (cuda.Event(disable_timing=True) for _ in range(2))
+        self.busy = False
+
+    def begin(self, stream: Any) -> None:
+        self.begun.record(stream)
+        self.stream.wait_event(self.begun)
+
+    def end(self) -> None:
+        self.ended.record(self.stream)
+        self.busy = True
+
+    def join(self, stream: Any) -> None:
+        stream.wait_event(self.ended)
+        self.busy = False
 
 
 class Copy(Reading):

@@ -7,6 +7,7 @@ is not numpy's, so that code which touches a GPU's arrays as if they were the ho
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -35,12 +36,23 @@ class Stream(threading.local):
     """Where a thread's work goes: it is done at once, or while a record is made, kept for its replays."""
 
     kept: list[Callable[[], Any]] | None = None
+    beside = False
+
+    def __init__(self) -> None:
+        self.late: list[Callable[[], Any]] = []  # work beside that of others, which is done as late as it may
 
     def do(self, work: Callable[[], Any]) -> None:
-        if self.kept is None:
+        if self.beside:
+            self.late.append(work)
+        elif self.kept is None:
             work()
         else:
             self.kept.append(work)
+
+    def meet(self) -> None:
+        late, self.late = self.late, []
+        for work in late:
+            self.do(work)
 
     def refuse(self, what: str) -> None:
         """Raises DeviceError while a record is made."""
@@ -277,6 +289,8 @@ class Emulated(Device):
     def _multiply(self, product: Callable[[], None]) -> None:
         """Products are recorded with the mode that they were asked for in, as by cuBLAS."""
         mode = self.cublas.mode
+        if stream.beside:
+            raise KernelError("a product may not run beside others, which have the same workspace")
 
         def work() -> None:
             with self.cublas.math(mode):
@@ -299,18 +313,33 @@ class Emulated(Device):
         return Copy(array)
 
     def synchronize(self) -> None:
-        stream.refuse("synchronize")  # else nothing to wait for: every call returns when its work is done
+        stream.refuse("synchronize")  # else every call returns when its work is done, but for that beside others
+        self.meet()
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        stream.beside = True
+        try:
+            yield
+        finally:
+            stream.beside = False
+
+    def meet(self) -> None:
+        stream.meet()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         stream.refuse("another record")
+        self.meet()
         kept: list[Callable[[], Any]] = []
         stream.kept = kept
         try:
             work()
+            self.meet()
         finally:
-            stream.kept = None
+            stream.kept, stream.late = None, []
 
         def replay() -> None:
+            self.meet()
             for each in kept:
                 each()
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .blob import Parameter
+from .device.base import Branch
 from .fusion import speaks_for
 from .kernels import Kernels
 from .net import Net
@@ -34,6 +35,7 @@ class Iteration:
         self.rule = rule
         me = weakref.proxy(self)
         self.recorder = net.passes.recorder(lambda: me._steps(), lambda: me._uses())
+        self._told = Branch()
         self._given: tuple[Any, ...] = ()  # see Rule.given; and what the norm is clipped to
         # The scale of the diffs, NaN where they must not be used: in the type of the net, and in clip's.
         self._allowed = {clips: net.device.number(np.float64 if clips else net.dtype) for clips in (False, True)}
@@ -90,13 +92,13 @@ class Iteration:
         """Starts to copy the results to the host, and tells the update whether it may go on."""
         passes, (_, scale, *_) = self.net.passes, self._given
         results, told, allowed = passes.results, passes.results[-1:], self._allowed[self._clips]
-        with self.net.device.beside():  # backward does not wait for it
+        with self.net.device.beside() as self._told:  # backward does not wait for it
             K.allow(results, allowed.array, told, scale, passes.number, results.size - 1)
             passes.reading.start()
 
     def _update(self, scale: Any) -> None:
         rate, _, bound, *_ = self._given
-        self.net.device.meet()
+        self._told.join()
         if self._clips:
             scale = self.rule.clip(bound, scale)
         self.rule.move_all(rate, scale, 0)

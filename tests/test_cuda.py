@@ -529,7 +529,7 @@ def test_a_record_is_made_on_a_stream_of_its_own(fake):
 
 
 def test_work_beside_other_work(fake, monkeypatch):
-    """A branch begins where the stream is, and that waits for it where they meet; a record has one of its own."""
+    """A branch begins where the stream is, and that waits for it where it is joined; a record has its own."""
     cupy, seen = fake(), []
     says, waits = (lambda event, stream: seen.append((stream, "says", event))), (lambda *both: seen.append(both))
     monkeypatch.setattr(cupy.cuda.Event, "record", says, raising=False)
@@ -537,34 +537,38 @@ def test_work_beside_other_work(fake, monkeypatch):
     gpu = device.get("gpu")
 
     def work():
+        """Begins a branch, and says how it is joined."""
         del seen[:]
-        streams = [gpu.current]
-        for _ in range(2):
-            with gpu.beside():
-                streams.append(gpu.current)
-            assert gpu.current is streams[0]
-        branch, (main, side, again) = gpu._local.branch, streams
-        assert side is again is branch.stream and side is not main
-        begin = [(main, "says", branch.begun), (side, branch.begun), (side, "says", branch.ended)]
-        assert seen == begin * 2
+        main = gpu.current
+        with gpu.beside() as branch:
+            side = gpu.current
+        assert gpu.current is main is not side is branch.stream
+        assert seen == [(main, "says", branch.begun), (side, branch.begun), (side, "says", branch.ended)]
         del seen[:]
         return branch, [(main, branch.ended)]
 
-    branch, met = work()
-    gpu.meet()
-    gpu.meet()
-    assert seen == met
-    work()
+    branch, joined = work()
+    branch.join()
+    branch.join()
+    assert seen == joined
+    (one, first), (two, second) = work(), work()
+    assert one is branch is not two
+    with gpu.beside() as none:  # there are no more: it runs in its order
+        assert gpu.current is gpu.stream
+    none.join()
+    assert seen == []
+    two.join()
+    assert work() == (two, second)
     kept = []
-    replay = gpu.record(lambda: (kept.extend([*seen]), kept.append(work())))  # what ran before is waited for before
-    assert kept[:-1] == met and gpu._local.branch is branch is not kept[-1][0]
-    assert seen == kept[-1][1]
+    replay = gpu.record(lambda: (kept.extend(seen), kept.append(work())))  # what ran before is waited for before
+    assert kept[:-1] == first + second and gpu._local.branches == [one, two]
+    assert kept[-1][0] not in (one, two) and seen == kept[-1][1]
     work()
     replay()
-    assert seen == met
+    assert seen == first
     work()
     gpu.synchronize()
-    assert seen == met
+    assert seen == first
 
 
 def test_large_grids_turn(fake):

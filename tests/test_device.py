@@ -211,10 +211,10 @@ def test_work_beside_other_work():
 
     def work():
         x.fill(0)
-        with emulated.beside():
+        with emulated.beside() as branch:
             x.fill(1)
         y[...] = x
-        emulated.meet()
+        branch.join()
         y[...] += x
         with emulated.beside():
             x.fill(2)
@@ -237,6 +237,6 @@ def test_work_beside_other_work():
     with pytest.raises(KernelError) as caught, emulated.beside():
         emulated.gemm(a, a, a)
     assert str(caught.value) == "a product may not run beside others, which have the same workspace"
-    with cpu.beside():  # in its order
+    with cpu.beside() as branch:  # in its order
         pass
-    cpu.meet()
+    branch.join()

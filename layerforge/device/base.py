@@ -62,6 +62,13 @@ class Reading(ABC):
         """Waits for the copy that was started last, and gives it. The next copy overwrites it."""
 
 
+class Branch:
+    """What was launched `Device.beside` other work."""
+
+    def join(self) -> None:
+        """Lets what follows wait for it."""
+
+
 class Device(ABC):
     """A place for arrays, with the operations that are not kernels."""
 
@@ -181,15 +188,12 @@ class Device(ABC):
         """What copies this array to the host when it is asked to. Only for devices other than the CPU."""
         raise DeviceError(f"{self!r} has its arrays on the host")
 
-    def beside(self) -> AbstractContextManager[None]:
-        """For a while, launches and copies run beside those that follow it, until they `meet`.
+    def beside(self) -> AbstractContextManager[Branch]:
+        """For a while, launches and copies run beside those that follow it, until these `Branch.join` them.
 
         Neither may write what the others read or write. No products and convolutions: they all have one workspace.
         """
-        return nullcontext()
-
-    def meet(self) -> None:  # noqa: B027 (where everything runs in its order)
-        """Lets what follows wait for what runs `beside`."""
+        return nullcontext(Branch())
 
     #: Whether launches can be recorded, and the record replayed. Else everything runs when it is called.
     records = False

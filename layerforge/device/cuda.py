@@ -17,6 +17,7 @@ import math
 import os
 import sys
 import threading
+import weakref
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +30,13 @@ import numpy as np
 from .. import files
 from ..errors import DeviceError, SnapshotError
 from . import cudnn, libraries, nvrtc
-from .base import Device, Number, Reading, check_gemm, homes, refuse_while_recording
+from .base import Branch, Device, Number, Reading, check_gemm, homes, refuse_while_recording
 from .cublas import WORKSPACE, Cublas
 from .libraries import load
 
 THREADS = 256  # in a block; csrc/grid.h promises the compiler no more, csrc/portable.h counts on it for teams
 WARP = 32  # threads of a small team, of which a block has several
+BRANCHES = 2  # of a thread's work, at once
 WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
 OPTIONS = ("--extra-device-vectorization",)
 LEAST_ARCHITECTURE = 75
@@ -114,8 +116,8 @@ class Local(threading.local):
     """What each thread has of its own."""
 
     recording: Any = None  # the stream on which it makes a record
-    branch: Any = None  # a `Branch`, beside that stream, or the device's own
-    beside = False  # whether it works there
+    branches: Any = ()  # beside that stream, or the device's own
+    beside: Any = None  # the one to which its work goes
 
 
 class Cuda(Device):
@@ -160,7 +162,7 @@ class Cuda(Device):
     def current(self) -> Any:
         """The stream to which this thread's work goes."""
         local = self._local
-        return local.branch.stream if local.beside else local.recording or self.stream
+        return local.beside.stream if local.beside else local.recording or self.stream
 
     @property
     def reserve(self) -> int:  # type: ignore[override]
@@ -288,7 +290,7 @@ class Cuda(Device):
 
     def synchronize(self) -> None:
         self._refuse("synchronize")
-        self.meet()
+        self._join_all()
         self.stream.synchronize()
 
     def moment(self) -> Any:
@@ -304,24 +306,30 @@ class Cuda(Device):
     # Branches and records.
 
     @contextlib.contextmanager
-    def beside(self) -> Iterator[None]:
+    def beside(self) -> Iterator[Branch]:
         local = self._local
-        if local.branch is None:
-            local.branch = Branch(self.cupy.cuda)
-        local.branch.begin(self.current)
-        local.beside = True
+        if not local.branches:
+            local.branches = self._new_branches()
+        free = next((branch for branch in local.branches if not branch.busy), None)
+        if free is None:  # then in its order
+            yield Branch()
+            return
+        free.begin(self.current)
+        local.beside = free
         self.use()
         try:
-            yield
+            yield free
         finally:
-            local.branch.end()
-            local.beside = False
+            local.beside = None
+            free.end()
             self.use()
 
-    def meet(self) -> None:
-        branch = self._local.branch
-        if branch is not None and branch.busy:
-            branch.join(self.current)
+    def _new_branches(self) -> list[Fork]:
+        return [Fork(self) for _ in range(BRANCHES)]
+
+    def _join_all(self) -> None:
+        for branch in self._local.branches:
+            branch.join()
 
     def _refuse(self, what: str) -> None:
         """Raises DeviceError while a record is made, before CUDA would and would end the record."""
@@ -336,29 +344,30 @@ class Cuda(Device):
         def allocate(size: int) -> Any:
             refuse_while_recording("new memory")  # a replay would write to it when it is somebody else's
 
-        self.meet()
-        local, stream, outside = self._local, cuda.Stream(non_blocking=True), self._local.branch
+        self._join_all()
+        local, stream, outside = self._local, cuda.Stream(non_blocking=True), self._local.branches
+        branches = self._new_branches()
         with RECORDING, garbage_kept():
             # Only this thread is held to CUDA's rules for records: the others go on.
             stream.begin_capture(cuda.runtime.streamCaptureModeThreadLocal)
-            local.recording, local.branch = stream, Branch(cuda)
+            local.recording, local.branches = stream, branches
             self.use()
             try:
                 with cuda.using_allocator(allocate):
                     work()
-                    self.meet()
+                    self._join_all()
             except BaseException:
                 with contextlib.suppress(cuda.runtime.CUDARuntimeError):
                     stream.end_capture()  # which fails where the record is broken already
                 raise
             finally:
-                local.recording, local.branch = None, outside
+                local.recording, local.branches = None, outside
                 self.use()
             graph = stream.end_capture()
         graph.upload(self.stream)
 
         def replay() -> None:
-            self.meet()
+            self._join_all()
             graph.launch(self.stream)
 
         return replay
@@ -471,10 +480,12 @@ class Cuda(Device):
         return self._functions[form.key]
 
 
-class Branch:
+class Fork(Branch):
     """A stream for work beside another's, which begins at a moment of that one, and for which that one waits later."""
 
-    def __init__(self, cuda: Any):
+    def __init__(self, gpu: Cuda):
+        cuda = gpu.cupy.cuda
+        self.gpu = weakref.proxy(gpu)
         self.stream = cuda.Stream(non_blocking=True)
         self.begun, self.ended = (cuda.Event(disable_timing=True) for _ in range(2))
         self.busy = False
@@ -487,9 +498,10 @@ class Branch:
         self.ended.record(self.stream)
         self.busy = True
 
-    def join(self, stream: Any) -> None:
-        stream.wait_event(self.ended)
-        self.busy = False
+    def join(self) -> None:
+        if self.busy:
+            self.gpu.current.wait_event(self.ended)
+            self.busy = False
 
 
 class Copy(Reading):

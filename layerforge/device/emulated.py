@@ -22,7 +22,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..errors import DeviceError, KernelError
 from . import blas
-from .base import Device, Number, Reading, check_gemm, homes, refuse_while_recording
+from .base import Branch, Device, Number, Reading, check_gemm, homes, refuse_while_recording
 from .cublas import Cublas
 
 #: Functions of numpy's that layers may call on a device's arrays, because CuPy has them too.
@@ -36,23 +36,22 @@ class Stream(threading.local):
     """Where a thread's work goes: it is done at once, or while a record is made, kept for its replays."""
 
     kept: list[Callable[[], Any]] | None = None
-    beside = False
+    beside: Late | None = None
 
     def __init__(self) -> None:
-        self.late: list[Callable[[], Any]] = []  # work beside that of others, which is done as late as it may
+        self.branches: list[Late] = []
 
     def do(self, work: Callable[[], Any]) -> None:
-        if self.beside:
-            self.late.append(work)
+        if self.beside is not None:
+            self.beside.work.append(work)
         elif self.kept is None:
             work()
         else:
             self.kept.append(work)
 
-    def meet(self) -> None:
-        late, self.late = self.late, []
-        for work in late:
-            self.do(work)
+    def join_all(self) -> None:
+        for branch in self.branches[:]:
+            branch.join()
 
     def refuse(self, what: str) -> None:
         """Raises DeviceError while a record is made."""
@@ -61,6 +60,20 @@ class Stream(threading.local):
 
 
 stream = Stream()
+
+
+class Late(Branch):
+    """Work beside that of others, which is done as late as it may."""
+
+    def __init__(self) -> None:
+        self.work: list[Callable[[], Any]] = []
+
+    def join(self) -> None:
+        work, self.work = self.work, []
+        for each in work:
+            stream.do(each)
+        if self in stream.branches:
+            stream.branches.remove(self)
 
 
 class Array(NDArrayOperatorsMixin):
@@ -289,7 +302,7 @@ class Emulated(Device):
     def _multiply(self, product: Callable[[], None]) -> None:
         """Products are recorded with the mode that they were asked for in, as by cuBLAS."""
         mode = self.cublas.mode
-        if stream.beside:
+        if stream.beside is not None:
             raise KernelError("a product may not run beside others, which have the same workspace")
 
         def work() -> None:
@@ -314,32 +327,30 @@ class Emulated(Device):
 
     def synchronize(self) -> None:
         stream.refuse("synchronize")  # else every call returns when its work is done, but for that beside others
-        self.meet()
+        stream.join_all()
 
     @contextlib.contextmanager
-    def beside(self) -> Iterator[None]:
-        stream.beside = True
+    def beside(self) -> Iterator[Late]:
+        stream.beside = branch = Late()
+        stream.branches.append(branch)
         try:
-            yield
+            yield branch
         finally:
-            stream.beside = False
-
-    def meet(self) -> None:
-        stream.meet()
+            stream.beside = None
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         stream.refuse("another record")
-        self.meet()
+        stream.join_all()
         kept: list[Callable[[], Any]] = []
         stream.kept = kept
         try:
             work()
-            self.meet()
+            stream.join_all()
         finally:
-            stream.kept, stream.late = None, []
+            stream.kept, stream.branches = None, []
 
         def replay() -> None:
-            self.meet()
+            stream.join_all()
             for each in kept:
                 each()
 

@@ -126,7 +126,7 @@ class Columns(Engine):
         if not adds_weights:  # an empty batch
             dw.fill(0)
         if db is not None:
-            sum_channels(dy, db, g, scratch, adds_bias)
+            sum_channels(dy, db, g, scratch[: g.batch * g.num_output], adds_bias)
 
     def _shares(self, g: Geometry) -> Iterator[tuple[int, int]]:
         """The first image of each share of the batch, and how many there are."""
@@ -145,9 +145,8 @@ class Columns(Engine):
         return columns
 
 
-def sum_channels(dy: Any, db: Any, g: Geometry, scratch: Any, add: bool) -> None:
-    """The gradient of the bias: the sum of dy over images and positions, added to db or not."""
-    planes = scratch[: g.batch * g.num_output]
+def sum_channels(dy: Any, db: Any, g: Geometry, planes: Any, add: bool) -> None:
+    """The gradient of the bias, added to db or not, by way of the sums of all ``planes`` of dy."""
     B.sum_rows(dy, planes, math.prod(g.output), 1)
     B.sum_columns(planes, db, g.batch, g.num_output, add)
 

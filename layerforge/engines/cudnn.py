@@ -35,8 +35,11 @@ class CuDnn(Engine):
         return len(g.spatial) in (2, 3) and whole and dtype == np.float32 and cudnn.available()
 
     def scratch(self, g):
-        # The gradient of the weights before it is added, the sums of planes; those of columns.
-        return max(self.columns.scratch(g), math.prod(g.weight_shape), g.batch * g.num_output)
+        # The gradient of the weights before it is added, or what columns need; behind it the sums of planes.
+        return self._planes(g) + g.batch * g.num_output
+
+    def _planes(self, g: Geometry) -> int:
+        return max(self.columns.scratch(g), math.prod(g.weight_shape))
 
     def rectifies(self, g, bias):
         return bias
@@ -64,13 +67,14 @@ class CuDnn(Engine):
     def backward_weights(self, x, dy, dw, db, g, scratch, *, add=(True, True)):
         adds_weights, adds_bias = add
         sums = scratch[: math.prod(g.weight_shape)] if adds_weights else dw
+        with devices.of(x).beside() as bias:
+            if db is not None:
+                sum_channels(dy, db, g, scratch[self._planes(g) : self.scratch(g)], adds_bias)
         if not g.batch or not run(x, "weights", g, x=x, y=dy, out=sums):
-            self.columns.backward_weights(x, dy, dw, db, g, scratch, add=add)
-            return
-        if adds_weights:
+            self.columns.backward_weights(x, dy, dw, None, g, scratch, add=add)
+        elif adds_weights:
             R.axpy(sums, dw, 1)
-        if db is not None:
-            sum_channels(dy, db, g, scratch, adds_bias)
+        bias.join()
 
 
 def run(array: Any, way: str, g: Geometry, **arrays: Any) -> bool:

@@ -80,8 +80,9 @@ class InnerProduct(Layer):
         dy = y.diff.reshape(-1, self.options.num_output)
         if self.joined.steps:
             self.rectified(y.data, dy, b)
-        elif b and b.needs_diff:
-            B.sum_columns(dy, b.diff, len(dy), b.count, self.adds("bias"))
+        with self.device.beside() as bias:
+            if b and b.needs_diff and not self.joined.steps:
+                B.sum_columns(dy, b.diff, len(dy), b.count, self.adds("bias"))
         if w.needs_diff:
             rows = x.data.reshape(len(dy), self.values)
             add = self.adds("weight")
@@ -89,6 +90,7 @@ class InnerProduct(Layer):
         if x.needs_diff:
             dx = x.diff.reshape(len(dy), self.values)
             self.engine.backward_data(dy, w.data, dx, self.options.transpose)
+        bias.join()
 
     def rectified(self, y, dy, b):
         """Makes dy, the gradient of what was rectified to y, that of what it was before, and sums it for the bias."""

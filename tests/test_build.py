@@ -466,11 +466,12 @@ def modes_of(made):
 
 def test_math_mode():
     """Of the net, or of a layer; the CPU has one."""
+    product = IP.replace("num_output: 3", "num_output: 30")  # so many that cuBLAS is asked
     for text, expected in (
-        (SOURCE + IP + LOSS, {"float32"}),
-        ('math_mode: "tf32" ' + SOURCE + IP + LOSS, {"tf32"}),
-        ('math_mode: "tf32" ' + SOURCE + IP.replace('"ip" type', '"ip" math_mode: "float32" type') + LOSS, {"float32"}),
-        (SOURCE + IP.replace('"ip" type', '"ip" math_mode: "tf32" type') + LOSS, {"tf32"}),
+        (SOURCE + product + LOSS, {"float32"}),
+        ('math_mode: "tf32" ' + SOURCE + product + LOSS, {"tf32"}),
+        ('math_mode: "tf32" ' + SOURCE + product.replace("{", '{ math_mode: "float32"', 1) + LOSS, {"float32"}),
+        (SOURCE + product.replace("{", '{ math_mode: "tf32"', 1) + LOSS, {"tf32"}),
     ):
         net(text).forward_backward()
         assert modes_of(net(text, device="emulated")) == expected

@@ -26,13 +26,14 @@ from .engine import Engine
 from .geometry import Geometry, output_shape
 from .im2col import Im2col
 from .onednn import OneDnn
-from .products import OneDnnProducts, Products
+from .products import FewProducts, OneDnnProducts, Products
 from .winograd import Winograd
 
 __all__ = [
     "CuDnn",
     "Depthwise",
     "Engine",
+    "FewProducts",
     "Geometry",
     "Im2col",
     "OneDnn",
@@ -54,8 +55,8 @@ ENGINES: dict[str, tuple[Engine, ...]] = {
 #: The same for fully connected layers.
 PRODUCTS: dict[str, tuple[Products, ...]] = {
     "cpu": (OneDnnProducts(), Products()),
-    "gpu": (Products(),),
-    "emulated": (Products(),),
+    "gpu": (FewProducts(),),
+    "emulated": (FewProducts(),),
 }
 
 #: What may be written: Caffe's engines, and those of Intel's and NVIDIA's forks. CAFFE is im2col; the others mean the

@@ -1,8 +1,9 @@
 """The products of a fully connected layer: y = x W^T + b, dW += dy^T x, dx = dy W.
 
-x (M, K), y (M, N), and weights W (N, K), or (K, N) where ``transposed``. Two engines: BLAS, which is always there, and
-the one for x86-64. That takes oneDNN, and with AVX-512 kernels of our own where a large matrix is used only once, which
-no copy into panels pays for: csrc/cpu/products_avx512.h. The figures are in docs/decisions/012-products.md.
+x (M, K), y (M, N), and weights W (N, K), or (K, N) where ``transposed``. BLAS is always there; a GPU has kernels of our
+own for small y. The engine for x86-64 takes oneDNN, and with AVX-512 kernels of our own where a large matrix is used
+only once, which no copy into panels pays for: csrc/cpu/products_avx512.h. The figures are in
+docs/decisions/012-products.md.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Products:
         """Elements of scratch for `forward` and `backward_weights`: of x (batch, values) and y (batch, outputs)."""
         return 0
 
+    def needs_workspace(self, rows: int, values: int, outputs: int) -> bool:
+        """Whether products of these sizes need the one that the device has: no two of them run at once."""
+        return True
+
     def forward(
         self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any, *, slope: float | None = None
     ) -> None:
@@ -55,6 +60,34 @@ class Products:
 
     def _gemm(self, a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, beta: float = 0.0) -> None:
         devices.of(out).gemm(a, b, out, transpose_a, transpose_b, beta=beta)
+
+
+class FewProducts(Products):
+    """By our own kernels where y has few columns and rows, on a GPU; elsewhere by cuBLAS, which needs a workspace, and
+    another launch for the bias. What they read more often than cuBLAS would comes from the cache, 16 MiB at most."""
+
+    def needs_workspace(self, rows: int, values: int, outputs: int) -> bool:
+        return not (outputs <= 16 and rows <= 256 and rows * outputs <= 2048 and 0 < values <= 1024)
+
+    def forward(
+        self, x: Any, w: Any, b: Any, y: Any, transposed: bool, scratch: Any, *, slope: float | None = None
+    ) -> None:
+        if self.needs_workspace(len(x), x.shape[1], y.shape[1]):
+            super().forward(x, w, b, y, transposed, scratch, slope=slope)
+        else:
+            K.few_outputs(x, w, b, y, x.shape[1], y.shape[1], transposed, 1 if slope is None else slope)
+
+    def backward_weights(self, x: Any, dy: Any, dw: Any, transposed: bool, scratch: Any, *, add: bool = True) -> None:
+        if self.needs_workspace(len(x), x.shape[1], dy.shape[1]):
+            super().backward_weights(x, dy, dw, transposed, scratch, add=add)
+        else:
+            K.few_outputs_weights(x, dy, dw, len(x), x.shape[1], dy.shape[1], transposed, add)
+
+    def backward_data(self, dy: Any, w: Any, dx: Any, transposed: bool) -> None:
+        if self.needs_workspace(len(dx), dx.shape[1], dy.shape[1]):
+            super().backward_data(dy, w, dx, transposed)
+        else:
+            K.few_outputs_data(dy, w, dx, dx.shape[1], dy.shape[1], transposed)
 
 
 class OneDnnProducts(Products):

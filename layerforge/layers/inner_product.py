@@ -78,19 +78,24 @@ class InnerProduct(Layer):
         (x,), (y,) = bottom, top
         w, b = self.params["weight"], self.params.get("bias")
         dy = y.diff.reshape(-1, self.options.num_output)
+        beside = not self.engine.needs_workspace(len(dy), self.values, self.options.num_output)
         if self.joined.steps:
             self.rectified(y.data, dy, b)
-        with self.device.beside() as bias:
+        with self.device.beside() as branch:
             if b and b.needs_diff and not self.joined.steps:
                 B.sum_columns(dy, b.diff, len(dy), b.count, self.adds("bias"))
-        if w.needs_diff:
-            rows = x.data.reshape(len(dy), self.values)
-            add = self.adds("weight")
-            self.engine.backward_weights(rows, dy, w.diff, self.options.transpose, self.scratch, add=add)
+            if w.needs_diff and beside:
+                self.backward_weights(x, dy, w)
+        if w.needs_diff and not beside:
+            self.backward_weights(x, dy, w)
         if x.needs_diff:
             dx = x.diff.reshape(len(dy), self.values)
             self.engine.backward_data(dy, w.data, dx, self.options.transpose)
-        bias.join()
+        branch.join()
+
+    def backward_weights(self, x, dy, w):
+        rows, add = x.data.reshape(len(dy), self.values), self.adds("weight")
+        self.engine.backward_weights(rows, dy, w.diff, self.options.transpose, self.scratch, add=add)
 
     def rectified(self, y, dy, b):
         """Makes dy, the gradient of what was rectified to y, that of what it was before, and sums it for the bias."""

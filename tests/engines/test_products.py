@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import engines
+from layerforge import device, engines
 from layerforge.engines import OneDnnProducts, Products, onednn
 from layerforge.errors import KernelError
 
@@ -59,6 +59,56 @@ def test_formula(threads, name, size, bias, transposed):
     np.testing.assert_allclose(y, x @ w.T + (b if bias else 0), **tolerance)
     np.testing.assert_allclose(dx, dy @ w, **tolerance)
     np.testing.assert_allclose(dw.T if transposed else dw, 3 + dy.T @ x, **tolerance)
+
+
+FEW = {
+    "LeNet's ip2": (64, 500, 10),
+    "one output": (256, 50, 1),
+    "the most": (128, 1024, 16),
+    "one value": (9, 1, 5),
+    "no row": (0, 20, 7),
+}
+MORE = {
+    "outputs": (4, 30, 17),
+    "rows": (257, 3, 2),
+    "rows and outputs": (205, 3, 10),
+    "values": (2, 1025, 3),
+    "none": (2, 0, 3),
+}
+
+
+@pytest.mark.parametrize("slope", [None, 0, 0.25])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [*FEW.values(), *MORE.values()], ids=[*FEW, *(f"more {each}" for each in MORE)])
+def test_a_gpu_s(size, bias, transposed, slope):
+    """By our own kernels up to so much, and by cuBLAS beyond that."""
+    there, found = device.get("emulated"), engines.products("emulated", "DEFAULT")
+    assert found.needs_workspace(*size) == (size in MORE.values())
+    M, K, N = size
+    random = np.random.default_rng(1)
+    given = [random.standard_normal(shape).astype(np.float32) for shape in ((M, K), (N, K), (N,), (M, N))]
+    x, w, b, dy = (values.astype(np.float64) for values in given)
+    if transposed:
+        given[1] = np.ascontiguousarray(given[1].T)
+    arrays = [there.empty(values.shape) for values in given]
+    for array, values in zip(arrays, given, strict=True):
+        there.from_numpy(array, values)
+    y, dx, dw = (there.zeros(values.shape) for values in (given[3], given[0], given[1]))
+    for array in (y, dx, dw):
+        array.fill(np.nan)
+    rectified = {"slope": slope} if bias else {}
+    found.forward(arrays[0], arrays[1], arrays[2] if bias else None, y, transposed, None, **rectified)
+    found.backward_data(arrays[3], arrays[1], dx, transposed)
+    found.backward_weights(arrays[0], arrays[3], dw, transposed, None, add=False)
+    found.backward_weights(arrays[0], arrays[3], dw, transposed, None)
+    expected = x @ w.T + (b if bias else 0)
+    if bias and slope is not None:
+        expected = np.where(expected > 0, expected, slope * expected)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5 * np.sqrt(max(size))}
+    np.testing.assert_allclose(there.to_numpy(y), expected, **tolerance)
+    np.testing.assert_allclose(there.to_numpy(dx), dy @ w, **tolerance)
+    np.testing.assert_allclose(there.to_numpy(dw).T if transposed else there.to_numpy(dw), 2 * dy.T @ x, **tolerance)
 
 
 def test_in_double_precision():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,14 @@ class Iteration:
         me, passes, last = weakref.proxy(self), self.net.passes, len(self.net.nodes) - 1
         fresh, rest = first_gradients(self.net.nodes, self.net.arena.owned)
         clear = Step(self.net.arena.clear_diffs, subject="the clearing of diffs")
+        begin, *backward = passes.backward_steps(last, 0, fresh)
+        beside = begin.run if self.net.storage.starts_beside() else None
         return [
             *passes.forward_steps(0, last),
-            Step(lambda: me._read(), subject="the loss"),
+            Step(lambda: me._read(beside), subject="the loss"),
             *([clear] if rest else []),
-            *passes.backward_steps(last, 0, fresh),
+            *([] if beside else [begin]),
+            *backward,
             Step(lambda: me._update(me._allowed[me._clips]), subject="the update"),
         ]
 
@@ -88,13 +91,15 @@ class Iteration:
         _, _, bound, *_ = self._given
         return bool(bound >= 0)
 
-    def _read(self) -> None:
-        """Starts to copy the results to the host, and tells the update whether it may go on."""
+    def _read(self, begin: Callable[[], None] | None) -> None:
+        """Starts to copy the results to the host, and tells the update whether it may go on; backward begins, too."""
         passes, (_, scale, *_) = self.net.passes, self._given
         results, told, allowed = passes.results, passes.results[-1:], self._allowed[self._clips]
         with self.net.device.beside() as self._told:  # backward does not wait for it
             K.allow(results, allowed.array, told, scale, passes.number, results.size - 1)
             passes.reading.start()
+            if begin is not None:
+                begin()
 
     def _update(self, scale: Any) -> None:
         rate, _, bound, *_ = self._given

@@ -544,6 +544,11 @@ class Storage:
         """Whether `start` has anything to do."""
         return bool(self._began_with[kind]) or (kind == "diff" and bool(self._refilled))
 
+    def starts_beside(self) -> bool:
+        """Whether a backward pass leaves alone what it begins with, so that `start` may run beside it."""
+        began = {self.diff.roots[view.name] for view, _ in self._began_with["diff"]}
+        return not (self._refilled or began & self._written_diffs())
+
     def start(self, kind: str) -> None:
         """The first step of a pass, forward ("data") or backward ("diff"): sets up the arrays that it begins with."""
         plane = self.data if kind == "data" else self.diff

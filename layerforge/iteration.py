@@ -55,8 +55,9 @@ class Iteration:
         """
         net, passes = self.net, self.net.passes
         net.begin_iteration()
-        passes.begin(net.step)
-        self._given = self.rule.given(rate, scale, bound, iteration)
+        with net.device.sending():
+            passes.begin(net.step)
+            self._given = self.rule.given(rate, scale, bound, iteration)
         self.recorder.run()
         net.storage.end_backward()
         net.arena.changed()

@@ -459,23 +459,41 @@ def test_a_reading_that_nobody_waits_for_keeps_its_memory_until_it_is_done(fake,
     assert waited == [event]
 
 
-def test_numbers_take_turns(fake, monkeypatch):
-    """A number's place in pinned memory is written again when its copy is done."""
+def test_numbers_go_together(fake):
+    """As arguments of one kernel, if they are set together; alone, each as soon as it is set."""
     cupy = fake()
-    waited = []
-    monkeypatch.setattr(cupy.cuda.Event, "synchronize", lambda event: waited.append(event), raising=False)
     gpu = device.get("gpu")
-    rate, step = gpu.number(np.float32), gpu.number(np.uint64)
-    for i in range(1, 21):
-        rate.set(i / 7)
+    single, step, double = (gpu.number(dtype) for dtype in (np.float32, np.uint64, np.float64))
+    others = [gpu.number(np.float32) for _ in range(2)]
+
+    def there(*numbers):
+        return [gpu.to_numpy(number.array)[0] for number in numbers]
+
+    for i in range(1, 4):
+        single.set(i / 7)
         step.set(2**60 + i)
-        assert gpu.to_numpy(rate.array)[0] == np.float32(i / 7)
-        assert gpu.to_numpy(step.array)[0] == 2**60 + i
-    assert len(waited) == 40
-    assert waited[16:] == waited[:-16]
-    assert len({id(event) for event in waited}) == 16
-    rate.set(20 / 7)  # as it is
-    assert len(waited) == 40
+        double.set(-i / 7)
+        assert there(single, step, double) == [np.float32(i / 7), 2**60 + i, -i / 7]
+    launches = len(cupy.launched)
+    assert cupy.launched == [("results/set_numbers/float/narrow", 1, 256)] * 9
+    single.set(3 / 7)  # as it is
+    with gpu.sending():
+        step.set(5)
+        single.set(1.5)
+        double.set(2.5)
+        others[0].set(3.5)
+        assert there(single, step, double) == [np.float32(3 / 7), 2**60 + 3, -3 / 7]
+    assert there(single, step, double, others[0]) == [1.5, 5, 2.5, 3.5]
+    assert len(cupy.launched) == launches + 1
+    with contextlib.suppress(ZeroDivisionError), gpu.sending():
+        for n, number in enumerate((single, *others)):
+            number.set(n)
+        raise ZeroDivisionError
+    assert there(single, *others, step) == [0, 1, 2, 5]
+    assert len(cupy.launched) == launches + 3
+    with gpu.sending():
+        pass
+    assert len(cupy.launched) == launches + 3
 
 
 @pytest.mark.parametrize("what, call", [

@@ -224,6 +224,10 @@ class Device(ABC):
         """A `Number` of that type, 0 at first; None where launches cannot be recorded, and numbers may be plain."""
         return None
 
+    def sending(self) -> AbstractContextManager[None]:
+        """For a while, a `Number` that is set waits for the others, and they go to the device together."""
+        return nullcontext()
+
     def grid(self, count: int) -> tuple[int, int]:
         """How many blocks of how many threads a kernel over ``count`` elements gets."""
         raise KernelError(f"{self!r} launches no grids")

@@ -15,6 +15,7 @@ import gc
 import hashlib
 import math
 import os
+import struct
 import sys
 import threading
 import weakref
@@ -117,6 +118,7 @@ class Local(threading.local):
 
     recording: Any = None  # the stream on which it makes a record
     branches: Any = ()  # beside that stream, or the device's own
+    numbers: list[tuple[Any, Any]] | None = None  # those that wait for others
     beside: Any = None  # the one to which its work goes
 
 
@@ -378,8 +380,25 @@ class Cuda(Device):
     def _write(self, array: Any, value: np.ndarray) -> None:
         """Writes a number to the device's memory."""
         self._refuse("a new number")
+        number = (array, value[0])
+        if self._local.numbers is None:
+            self._send([number])
+        else:
+            self._local.numbers.append(number)
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        numbers: list[tuple[Any, Any]] = []
+        self._local.numbers = numbers
+        try:
+            yield
+        finally:
+            self._local.numbers = None
+            self._send(numbers)
+
+    def _send(self, numbers: list[tuple[Any, Any]]) -> None:
         with self._staged:
-            self._numbers.send(array, value)
+            self._numbers.send(numbers)
 
     # Products.
 
@@ -532,28 +551,35 @@ class Copy(Reading):
 
 
 class Numbers:
-    """Numbers on their way to the device, in pinned memory: a few at a time, each in a place of its own."""
+    """Sends numbers to the device as arguments of a kernel: no copy has to be waited for."""
 
-    PLACES = 16
-    SIZE = 8  # bytes of the largest
+    TYPES = ("u8", "f8", "f4", "f4")  # that go together
+    LAYOUT = struct.Struct("=i12x" + "Q8x" * 4 + "Q8xd8xf12xf12x")  # of the arguments of set_numbers, see `launch.SLOT`
 
     def __init__(self, gpu: Cuda):
-        self.gpu = gpu
-        self.memory = gpu.cupy.cuda.alloc_pinned_memory(self.PLACES * self.SIZE)
-        self.bytes = np.frombuffer(self.memory, np.uint8, self.PLACES * self.SIZE).reshape(self.PLACES, self.SIZE)
-        self.events = [gpu.cupy.cuda.Event(disable_timing=True) for _ in range(self.PLACES)]
-        self.turn = 0
+        self.gpu = weakref.proxy(gpu)
+        self.memory = ctypes.create_string_buffer(self.LAYOUT.size)
+        base = ctypes.addressof(self.memory)
+        self.arguments = (ctypes.c_void_p * 9)(*range(base, base + self.LAYOUT.size, self.LAYOUT.size // 9))
 
-    def send(self, array: Any, value: np.ndarray) -> None:
-        """Starts to copy a number; nobody waits, unless all places are taken."""
-        place, runtime, stream = self.turn, self.gpu.cupy.cuda.runtime, self.gpu.stream
-        self.turn = (place + 1) % self.PLACES
-        self.events[place].synchronize()
-        self.bytes[place, : value.nbytes] = value.view(np.uint8)
-        runtime.memcpyAsync(
-            array.data.ptr, self.memory.ptr + place * self.SIZE, value.nbytes, runtime.memcpyHostToDevice, stream.ptr
-        )  # fmt: skip
-        self.events[place].record(stream)
+    @functools.cached_property
+    def form(self) -> Any:
+        from .. import kernels, launch
+
+        header = launch.header(kernels.include_path() / "kernels" / "results.h")
+        return header.launchers["set_numbers"].forms["float", False, False]
+
+    def send(self, numbers: list[tuple[Any, Any]]) -> None:
+        """Of each, an array of one and what it becomes."""
+        while numbers:
+            places, values = [0] * 4, [0] * 4
+            for n, kind in enumerate(self.TYPES):
+                found = next((k for k, (array, _) in enumerate(numbers) if array.dtype == kind), None)
+                if found is not None:
+                    array, values[n] = numbers.pop(found)
+                    places[n] = array.data.ptr
+            self.LAYOUT.pack_into(self.memory, 0, 1, *places, *values)
+            self.gpu.launch(self.form, *self.gpu.grid(1), ctypes.addressof(self.arguments))
 
 
 class Staging:

@@ -4,7 +4,8 @@
 
 It needs no GPU. The nets train on the emulated device, whose records are then replaced by nothing, so that what is left
 is Python and the host's bookkeeping. On a GPU the launch of a CUDA graph, that of a kernel which writes the pass's
-number, and the waiting for an event come in addition, some microseconds each. Batches are small: the host does not care.
+number, and the waiting for an event come in addition, some microseconds each. Batches are small, for the host does not
+care.
 """
 
 from __future__ import annotations

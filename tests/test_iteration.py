@@ -74,9 +74,9 @@ NETS = {
 }  # fmt: skip
 
 
-def solver(body, batch=4, more="momentum: 0.9 weight_decay: 0.01"):
+def solver(body, batch=4, more="momentum: 0.9 weight_decay: 0.01", **options):
     text = f'train_net_param {{ name: "n" {DATA % (batch, batch)} {body} }} base_lr: 0.1 random_seed: 5 {more}'
-    return lf.get_solver(schema.parse(text, "SolverParameter"), device="emulated")
+    return lf.get_solver(schema.parse(text, "SolverParameter"), device="emulated", **options)
 
 
 def run(made, iterations=5, batch=4):
@@ -106,6 +106,23 @@ def test_overwritten_as_added_to_zeros(name, more):
     names = {id(p): f"{layer.name} {p.name}" for layer in net.layers for p in layer.blobs if p.owner is None}
     _, rest = first_gradients(net.nodes, net.arena.owned)
     assert [names[id(parameter)] for parameter in rest] == cleared
+
+
+def test_what_backward_overwrites_is_not_copied_beside_it(monkeypatch):
+    body, _ = NETS["alone"]
+    beside, before, launched = (solver(body, reuse=True) for _ in range(3))
+    monkeypatch.setattr(before.net.storage, "starts_beside", lambda: False)
+    launched.net.passes.recorded = launched.rule.records = False
+    assert run(beside) == run(before) == run(launched)
+    assert beside.iteration.recorder.records == before.iteration.recorder.records == 1
+    storage = beside.net.storage
+    assert storage.starts_beside() and [view.name for view, _ in storage._began_with["diff"]] == ["loss"]
+    monkeypatch.setattr(storage, "_written_diffs", lambda: {"loss"})
+    assert not storage.starts_beside()
+    storage._began_with["diff"] = []
+    assert storage.starts_beside()
+    storage._refilled = [beside.net.nodes[-1].losses[0]]
+    assert not storage.starts_beside()
 
 
 def test_an_empty_batch_has_no_gradient():

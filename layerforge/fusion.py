@@ -323,9 +323,7 @@ class Group:
         if not self.waited:
             layer.restore(self.first.bottom)
         for node in (self.first, *self.others):
-            node.layer.repeats = True
-            node.forward(node.bottom, node.top)
-            node.layer.repeats = False
+            node.repeat()
         if known and not self.moves:
             view.data[...] = values
 

@@ -47,6 +47,7 @@ class Storage:
         reuse_data: bool,
         reuse_diff: bool,
         fuse: bool,
+        blocks: bool = True,
         recompute: bool | None = None,
         device: Any,
         dtype: Any,
@@ -72,6 +73,7 @@ class Storage:
         self._telltale: set[str] = set()  # blobs that showed so when they were joined, and maybe no longer do
         self._wait = not self.data.reuse  # whether they may leave values to who reads them
         self._apart: set[str] = set()  # blobs whose layers stay apart, because somebody looked
+        self.blocks = blocks and not any(node.dynamic for node in nodes)
         self.groups: list[set[str]] = []  # blobs that lie in blocks of channels
         self._gains_by_whole: bool | None = None  # whether a block is rather to be all channels of an image
         self._engines_told = False
@@ -124,13 +126,12 @@ class Storage:
         """Decides in which order the values of each blob lie."""
         plain = {view.name for view in (*self.inputs, *self.outputs)} | self._seen
         plain.update(view.name for node in self.nodes for view, _ in node.losses)
-        block = 1 if any(node.dynamic for node in self.nodes) else engines.block(self.device.name, self.dtype)
-        self.groups = layout.plan(self.nodes, self.views, plain, block)
+        block, whole = engines.block(self.device.name, self.dtype), self.device.channels_last
+        self.groups = layout.plan(self.nodes, self.views, plain, block, whole) if self.blocks else []
         blocked = set().union(*self.groups)
         if self._gains_by_whole is None:  # once: what is in memory lies as it lies
             self._gains_by_whole = self.data.reuse and sum(node.layer.gain_by_whole() for node in self.nodes) > 0
-        whole = block > 1 and self._gains_by_whole
-        if whole:
+        if block > 1 and self._gains_by_whole:
             groups = layout.plan(self.nodes, self.views, plain, block, whole=True)
             whole = blocked == set().union(*groups)
         for view in self.views.values():
@@ -215,14 +216,13 @@ class Storage:
             self.groups.remove(group)
             self._seen |= group
             views = [self.views[name] for name in group]
-            block = views[0].block
             for plane in (self.data, self.diff):
                 for root, view in {plane.roots[view.name]: view for view in views}.items():
                     if root in plane.own:  # what lies in the arena is written again before anybody reads it
-                        layout.to_plain(plane.own[root][: view.count], view.shape, block)
+                        layout.to_plain(plane.own[root][: view.count], view.shape, view.block)
             for node in self.nodes:
                 if node.layer.blocks == "alike" and any(view.name in group for view in (*node.bottom, *node.top)):
-                    layout.state_to_plain(node, block)
+                    layout.state_to_plain(node)
             for view in views:
                 view.block = 1
         if groups:
@@ -551,7 +551,7 @@ class Storage:
     # Looking.
 
     def look(self, name: str, kind: str) -> Any:
-        """The array of a blob, which is the user's to read and write from now on."""
+        """The array of a blob, which is the user's to read and write from now on; of a GPU's memory he has a copy."""
         plane = self.data if kind == "data" else self.diff
         root = plane.roots[name]
         if kind == "data":
@@ -564,8 +564,13 @@ class Storage:
             self._keep_all(kind)
         elif root in plane.shared or root not in plane.own:
             self.want(name, kind)
-        self._lay_plain([group for group in self.groups if name in group])
+        if self.device.is_host:
+            self.lay_plain(name)
         return getattr(self.views[name], kind)
+
+    def lay_plain(self, name: str) -> None:
+        """Puts a blob's values into plain order, for good: for who has the array itself, and no copy."""
+        self._lay_plain([group for group in self.groups if name in group])
 
     def is_overwritten(self, name: str) -> bool:
         """Whether some layer works in place on a blob's data."""

@@ -590,8 +590,8 @@ def test_cudnn(fake, monkeypatch, tmp_path):
         def on(self, stream):
             assert stream == 77
 
-        def run(self, way, geometry, mode, **pointers):
-            ran.append((way, geometry, mode, pointers))
+        def run(self, way, geometry, last, mode, **pointers):
+            ran.append((way, geometry, last, mode, pointers))
             return True
 
     monkeypatch.setattr(cuda.cudnn, "module", lambda: "the package")
@@ -599,8 +599,8 @@ def test_cudnn(fake, monkeypatch, tmp_path):
     monkeypatch.setattr(cuda, "load", lambda name: emulated.HostBlas())
     monkeypatch.setattr(cuda, "WORKSPACE", 1 << 10)
     with gpu.math("tf32"):
-        assert gpu.convolve("data", "geometry", x=1)
-    assert ran == ["run"] * 4 + [("data", "geometry", "tf32", {"x": 1})]
+        assert gpu.convolve("data", "geometry", (False, True), x=1)
+    assert ran == ["run"] * 4 + [("data", "geometry", (False, True), "tf32", {"x": 1})]
 
 
 def test_moments(fake, monkeypatch):

@@ -187,8 +187,10 @@ def engine_of(layer: Any) -> str:
     """What computes a layer, where there is a choice, and in which order its values lie."""
     if not hasattr(layer, "engine"):
         return ""
-    block = max(layer.block)
-    return layer.engine.name + (f", blocks of {block}" if block > 1 else "")
+    block, last = max(layer.block), not layer.device.is_host
+    return layer.engine.name + (
+        ", channels last" if block > 1 and last else f", blocks of {block}" if block > 1 else ""
+    )
 
 
 def rate(work: float, seconds: float) -> str:

@@ -71,6 +71,9 @@ class Device(ABC):
     is_host = False
     cache: int | None = None  # bytes of an array that it holds from one pass over them to the next; None: pay no heed
 
+    #: Whether convolutions that may round to TF32 are quicker where blobs lie (N, spatial..., C).
+    channels_last = False
+
     reserve = 0  # bytes that its libraries may want beside what nets take
 
     @property

@@ -38,6 +38,7 @@ WARP = 32  # threads of a small team, of which a block has several
 WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
 OPTIONS = ("--extra-device-vectorization",)
 LEAST_ARCHITECTURE = 75
+TF32 = 80  # the first architecture whose tensor cores take it
 EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
 NO_DRIVER = (
     'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use device "cpu"'
@@ -162,6 +163,10 @@ class Cuda(Device):
     @property
     def reserve(self) -> int:  # type: ignore[override]
         return WORKSPACE + (cudnn.WORKSPACE if cudnn.available() else 0)
+
+    @property
+    def channels_last(self) -> bool:  # type: ignore[override]
+        return self.architecture >= TF32 and cudnn.available()
 
     @property
     def title(self) -> str:
@@ -391,12 +396,13 @@ class Cuda(Device):
             cache_folder().parent / "cudnn.json",
         )  # fmt: skip
 
-    def convolve(self, way: str, geometry: Any, **pointers: int) -> bool:
-        """Lets cuDNN compute a convolution on arrays at these addresses; False where it has no plan for it."""
+    def convolve(self, way: str, geometry: Any, last: tuple[bool, bool], **pointers: int) -> bool:
+        """Lets cuDNN compute a convolution on arrays at these addresses; False where it has no plan for it. ``last``:
+        whether x, and whether y, has its channels last."""
         self.use()
         with self._products:
             self.cudnn.on(self.current.ptr)
-            return self.cudnn.run(way, geometry, self.cublas.mode, **pointers)
+            return self.cudnn.run(way, geometry, last, self.cublas.mode, **pointers)
 
     def _seconds(self, run: Callable[[], None]) -> float:
         """How long it takes, the best of some."""

@@ -81,6 +81,9 @@ class Array(NDArrayOperatorsMixin):
     def reshape(self, *shape: Any) -> Array:
         return self._part(self._memory.reshape(*shape), "reshape of an array that is not contiguous")
 
+    def swapaxes(self, first: int, second: int) -> Array:
+        return Array(self._memory.swapaxes(first, second))
+
     def view(self, dtype: Any) -> Array:
         return Array(self._memory.view(dtype))
 
@@ -227,6 +230,7 @@ class Emulated(Device):
 
     name = "emulated"
     records = True
+    channels_last = True
 
     def __init__(self) -> None:
         self.seed = 1  # decides the order of threads, and changes with every launch

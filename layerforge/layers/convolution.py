@@ -60,6 +60,8 @@ class Convolution(Layer):
         return _filters.engine(self, self.geometry(self.bottom_shapes[0]), self.block)
 
     def takes_blocks(self, block, top):
+        if not self.device.is_host and self.math_mode != "tf32":
+            return False  # a GPU's kernels for unrounded products like plain order better
         g = self.geometry(self.bottom_shapes[0])
         lies = (1, block) if top else (block, 1)
         alone = len(self.bottom_shapes) == 1 and self.axis(self.options.axis, len(self.bottom_shapes[0])) == 1

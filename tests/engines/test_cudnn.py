@@ -17,12 +17,14 @@ from layerforge.engines.columns import Columns
 from layerforge.errors import DeviceError
 from layerforge.testing import check_layer
 
+PLAIN = (False, False)
 G = Geometry(2, 4, 6, 2, (5, 6), (3, 3), (2, 1), (1, 0), (1, 1), (3, 4))
 
 
 class Tensor:
-    def __init__(self, dim):
+    def __init__(self, dim, stride=None):
         self.dim = dim
+        self.stride = stride
         self.said = []
 
     def __getattr__(self, name):
@@ -33,13 +35,16 @@ class Tensor:
         return said
 
 
-def array(address, shape):
-    count = int(np.prod(shape))
-    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (count,)).reshape(shape)
+def array(address, shape, strides):
+    """The elements there, which lie one behind the other in some order of the axes."""
+    count, places = int(np.prod(shape)), sum(i * step for i, step in zip(np.indices(shape), strides, strict=True))
+    assert sorted(places.reshape(-1)) == list(range(count))
+    flat = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (count,))
+    return np.lib.stride_tricks.as_strided(flat, shape, [4 * step for step in strides])
 
 
 class Graph:
-    """Computes with the CPU's engine, whatever the plan."""
+    """Computes with the CPU's engine, whatever the plan, on arrays of the strides that it is told."""
 
     def __init__(self, library, **options):
         self.library, self.options, self.operations = library, options, []
@@ -47,8 +52,8 @@ class Graph:
         library.graphs.append(self)
 
     def tensor(self, name, dim, stride, data_type):
-        assert stride == [int(np.prod(dim[i + 1 :])) for i in range(len(dim))] and data_type == "float"
-        return Tensor(dim)
+        assert data_type == "float"
+        return Tensor(dim, stride)
 
     def add(self, name, **given):
         if name in self.library.unsupported:
@@ -103,10 +108,17 @@ class Graph:
         self.library.ran.append((self.operations[-1][0], index))
         name, given = self.operations[0]
         (out,) = (tensor for tensor in addresses if tensor.dim is None)
-        shape = {said[0]: said[1] for said in out.said if len(said) > 1}["set_dim"]
-        assert ("set_output", True) in out.said
-        tensors = {key: array(addresses[given[key]], given[key].dim) for key in "xyw" if key in given}
-        result = array(addresses[out], shape)
+        told = {said[0]: said[1] for said in out.said if len(said) > 1}
+        shape = told["set_dim"]
+        assert told["set_output"] is True
+        tensors = {
+            key: np.ascontiguousarray(array(addresses[given[key]], given[key].dim, given[key].stride))
+            for key in "xyw"
+            if key in given
+        }
+        lying = array(addresses[out], shape, told["set_stride"])
+        result = np.zeros(shape, np.float32)
+        self.library.lay.append({key: given[key].stride for key in "xyw" if key in given} | {"out": told["set_stride"]})
         shapes = {key: value.shape for key, value in tensors.items()}
         shapes[{"conv_fprop": "y", "conv_dgrad": "x", "conv_wgrad": "w"}[name]] = tuple(shape)
         x, w, y = shapes["x"], shapes["w"], shapes["y"]
@@ -119,15 +131,15 @@ class Graph:
             if len(self.operations) > 1:
                 b = self.operations[1][1]["b"]
                 assert b.dim == (1, y[1], 1, 1) or b.dim == [1, y[1], 1, 1]
-                bias = array(addresses[b], (y[1],))
+                bias = array(addresses[b], (y[1],), (1,))
             engine.forward(tensors["x"], tensors["w"], bias, result, g, scratch)
             if self.operations[-1][0] == "relu":
                 np.maximum(result, 0, out=result)
         elif name == "conv_dgrad":
             engine.backward_data(tensors["y"], tensors["w"], result, g, scratch)
         else:
-            result[...] = 0
             engine.backward_weights(tensors["x"], tensors["y"], result, None, g, scratch)
+        lying[...] = result
 
 
 class Library:
@@ -138,7 +150,7 @@ class Library:
 
     def __init__(self, plans=(("", 3.0), ("TENSOR_CORE", 0.5), ("", 2.0), ("NONDETERMINISTIC", 0.1), ("", 4.0))):
         self.plans, self.unsupported = plans, ()
-        self.graphs, self.ran = [], []
+        self.graphs, self.ran, self.lay = [], [], []
 
         class Notes:
             def __getattr__(self, name):
@@ -176,10 +188,10 @@ def made(tmp_path, monkeypatch):
         kept = tmp_path / "cache" / "cudnn.json"
         found = cudnn.Cudnn(library, "a GPU", lambda n: there.zeros(n, np.uint8), library.time, kept)
 
-        def convolve(self, way, g, **pointers):
+        def convolve(self, way, g, last, **pointers):
             if emulated.stream.kept is None:
-                return found.run(way, g, self.cublas.mode, **pointers)
-            plan = found.plan(way, g, self.cublas.mode, pointers)
+                return found.run(way, g, last, self.cublas.mode, **pointers)
+            plan = found.plan(way, g, last, self.cublas.mode, pointers)
             if plan is not None:
                 emulated.stream.do(lambda: found._execute(plan, pointers))
             return plan is not None
@@ -285,14 +297,14 @@ def test_the_quickest_plan_that_keeps_the_rules(made, tmp_path):
     library = Library()
     found = made(library)
     arrays, pointers = addresses(G)
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran == [("conv_fprop", index) for index in (0, 2, 4, 2)]
     assert library.graphs[0].options == {
         "io_data_type": "float", "intermediate_data_type": "float", "compute_data_type": "float", "handle": 7
     }  # fmt: skip
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran[4:] == [("conv_fprop", 2)]
-    assert found.run("forward", G, "tf32", **pointers)
+    assert found.run("forward", G, PLAIN, "tf32", **pointers)
     assert library.ran[-1] == ("conv_fprop", 1)
     kept = json.loads((tmp_path / "cache" / "cudnn.json").read_text())
     assert list(kept) == ["cuDNN 92800, a GPU"]
@@ -304,17 +316,17 @@ def test_the_quickest_plan_that_keeps_the_rules(made, tmp_path):
 
 def test_a_choice_is_remembered(made, tmp_path):
     arrays, pointers = addresses(G)
-    made(Library()).run("forward", G, "float32", **pointers)
+    made(Library()).run("forward", G, PLAIN, "float32", **pointers)
     again = Library()
-    assert made(again).run("forward", G, "float32", **pointers)
+    assert made(again).run("forward", G, PLAIN, "float32", **pointers)
     assert again.ran == [("conv_fprop", 2)]
     for damage in ("{", "[]", '{"cuDNN 92800, a GPU": {}}'):
         (tmp_path / "cache" / "cudnn.json").write_text(damage)
         again = Library()
-        assert made(again).run("forward", G, "float32", **pointers)
+        assert made(again).run("forward", G, PLAIN, "float32", **pointers)
         assert len(again.ran) == 4
     other = Library(plans=[("", 1.0), ("", 5.0), ("TENSOR_CORE", 1.0)])  # another version offers others
-    assert made(other).run("forward", G, "float32", **pointers)
+    assert made(other).run("forward", G, PLAIN, "float32", **pointers)
     assert other.ran == [("conv_fprop", index) for index in (0, 1, 0)]
     del arrays
 
@@ -325,10 +337,10 @@ def test_a_plan_for_more_than_the_convolution_that_is_too_slow(made, way, last):
     library.slow = (last,)
     found = made(library)
     arrays, pointers = addresses(G)
-    assert not found.run(way, G, "float32", **pointers)
-    assert found.run("forward", G, "float32", **pointers)
+    assert not found.run(way, G, PLAIN, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     library.slow = ()
-    assert made(Library()).run(way, replace(G, batch=1), "float32", **pointers)
+    assert made(Library()).run(way, replace(G, batch=1), PLAIN, "float32", **pointers)
     del arrays
 
 
@@ -346,7 +358,7 @@ def test_plans_that_fail(made, caplog):
 
     found._time = fail
     arrays, pointers = addresses(G)
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran[-1] == ("conv_fprop", 1)
     assert "cuDNN: plan eng0 fails: CUDNN_STATUS_EXECUTION_FAILED" in caplog.messages
     del arrays
@@ -357,14 +369,14 @@ def test_old_workspaces_stay(made):
     library = Library(plans=[("", 3.0), ("", 1.0), ("", 2.0)])
     found = made(library)
     arrays, pointers = addresses(G)
-    found.run("forward", G, "float32", **pointers)
+    found.run("forward", G, PLAIN, "float32", **pointers)
     assert [each.nbytes for each in found._workspaces] == [100]
     library.plans = [("", 3.0), ("", 2.0), ("", 1.0)]
-    found.run("biased", G, "float32", **pointers)
+    found.run("biased", G, PLAIN, "float32", **pointers)
     assert [each.nbytes for each in found._workspaces] == [100, 200]
     found.let_go()
     assert found._workspaces == []
-    found.run("forward", G, "float32", **pointers)  # by the same plan
+    found.run("forward", G, PLAIN, "float32", **pointers)  # by the same plan
     assert [each.nbytes for each in found._workspaces] == [100]
     del arrays
 
@@ -391,7 +403,7 @@ def test_a_plan_for_which_there_is_no_memory(made, caplog):
         raise failure
 
     found._allocate = limited
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran[-1] == ("conv_fprop", 1)
     assert "cuDNN: plan eng2 is left out: not enough memory" in caplog.messages
     del arrays

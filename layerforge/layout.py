@@ -76,16 +76,17 @@ def fits(shape: Shape, block: int) -> bool:
 
 def plain(lying: Any, block: int) -> Any:
     """The values of an array that lies in blocks, in plain order: the array itself, or a copy."""
-    return lying if block == 1 else _turned(lying, lying.shape[1] // block, -1, block)
+    return lying if block == 1 else _turned(lying, math.prod(lying.shape[2:]), block)
 
 
 def in_blocks(values: Any, block: int) -> Any:
     """The values of a plain array as they lie in blocks."""
-    return values if block == 1 else _turned(values, values.shape[1] // block, block, -1)
+    return values if block == 1 else _turned(values, block, math.prod(values.shape[2:]))
 
 
-def _turned(array: Any, blocks: int, rows: int, columns: int) -> Any:
-    return array.reshape(array.shape[0], blocks, rows, columns).swapaxes(2, 3).reshape(array.shape)
+def _turned(array: Any, rows: int, columns: int) -> Any:
+    matrices = array.size // (rows * columns)
+    return array.reshape(matrices, rows, columns).swapaxes(1, 2).reshape(array.shape)
 
 
 def to_plain(flat: Any, shape: Shape, block: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 import layerforge as lf
 from layerforge import device, engines, schema, testing
 from layerforge.device import cudnn, emulated, libraries
-from layerforge.engines import CuDnn, Geometry
+from layerforge.engines import CuDnn, Geometry, output_shape
 from layerforge.engines.columns import Columns
 from layerforge.errors import DeviceError
 from layerforge.testing import check_layer
@@ -118,6 +118,7 @@ class Graph:
         }
         lying = array(addresses[out], shape, told["set_stride"])
         result = np.zeros(shape, np.float32)
+        self.library.operations.append(name)
         self.library.lay.append({key: given[key].stride for key in "xyw" if key in given} | {"out": told["set_stride"]})
         shapes = {key: value.shape for key, value in tensors.items()}
         shapes[{"conv_fprop": "y", "conv_dgrad": "x", "conv_wgrad": "w"}[name]] = tuple(shape)
@@ -150,7 +151,7 @@ class Library:
 
     def __init__(self, plans=(("", 3.0), ("TENSOR_CORE", 0.5), ("", 2.0), ("NONDETERMINISTIC", 0.1), ("", 4.0))):
         self.plans, self.unsupported = plans, ()
-        self.graphs, self.ran, self.lay = [], [], []
+        self.graphs, self.ran, self.operations, self.lay = [], [], [], []
 
         class Notes:
             def __getattr__(self, name):
@@ -232,6 +233,88 @@ def test_layers(made, options, unsupported, kind):
     made(library)
     check_layer(f'type: "{kind}" convolution_param {{ {options} }}', [(2, 4, 9, 8)])
     assert library.ran
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("block", [(4, 6), (1, 6), (4, 1), (1, 1)])
+@pytest.mark.parametrize("unsupported", [(), ("bias",), ("conv_fprop",), ("conv_dgrad", "conv_wgrad")])
+def test_channels_last(made, three_ways, block, unsupported, kernel):
+    """x and y lie as they lie; weights stay plain, but those of a single tap have the strides of either order."""
+    library = Library()
+    library.unsupported = unsupported
+    made(library)
+    g = replace(G, kernel=(kernel, kernel), output=output_shape(G.spatial, (kernel, kernel), G.stride, G.pad, (1, 1)))
+    engine = engines.convolution("emulated", "DEFAULT", g, np.float32, block)
+    assert engine.name == "CUDNN"
+    for name, values in three_ways(engine, g, block).items():
+        expected = three_ways(Columns(1 << 20), g)[name]
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+    steps = {"x": cudnn.strides(g.input_shape, block[0] > 1), "y": cudnn.strides(g.output_shape, block[1] > 1)}
+    steps["w"] = cudnn.strides(g.weight_shape, kernel == 1 and block != (1, 1))
+    written = {"conv_fprop": "y", "conv_dgrad": "x", "conv_wgrad": "w"}
+    for operation, lay in zip(library.operations, library.lay, strict=True):
+        assert all(lay[name] == steps[written[operation] if name == "out" else name] for name in lay)
+
+
+def test_channels_last_have_plans_of_their_own(made, tmp_path):
+    found = made(Library())
+    arrays, pointers = addresses(G)
+    for last in ((False, False), (True, False), (False, True), (True, True)):
+        assert found.run("forward", G, last, "tf32", **pointers)
+    names = json.loads((tmp_path / "cache" / "cudnn.json").read_text())["cuDNN 92800, a GPU"]
+    assert sorted(name.removeprefix(f"forward, tf32, {G}") for name in names) == [
+        "", ", x with channels last", ", x with channels last, y with channels last", ", y with channels last"
+    ]  # fmt: skip
+    del arrays
+
+
+def test_blocks_of_some_channels_it_does_not_take(made):
+    made(Library())
+    assert engines.convolution("emulated", "DEFAULT", G, np.float32, (2, 6)) is None
+
+
+NET = """
+force_backward: true math_mode: "tf32"
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 9 dim: 8 } } }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "conv" convolution_param {
+    num_output: 6 kernel_size: 3 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "one" type: "Convolution" bottom: "conv" top: "one" convolution_param {
+    num_output: 4 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 3 stride: 1 pad: 1 } }
+layer { name: "both" type: "Concat" bottom: "one" bottom: "pool" top: "both" }
+layer { name: "branch" type: "Convolution" bottom: "both" top: "branch" convolution_param {
+    bias_term: false num_output: 10 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "branch" top: "branch" batch_norm_param { use_global_stats: false } }
+layer { name: "sum" type: "Eltwise" bottom: "branch" bottom: "both" top: "sum" }
+layer { name: "last" type: "Convolution" bottom: "sum" top: "last" convolution_param {
+    num_output: 3 kernel_size: 2 weight_filler { type: "msra" } } }
+"""
+
+
+@pytest.mark.parametrize("unsupported", [(), ("bias",), ("conv_fprop",), ("conv_dgrad", "conv_wgrad")])
+@pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
+def test_nets_with_channels_last(made, unsupported, phase):
+    """An inception block and a residual block, in both orders, whatever cuDNN computes."""
+    library, found = Library(), []
+    library.unsupported = unsupported
+    made(library)
+    for blocks in (True, False):
+        net = lf.Net(schema.parse(NET, "NetParameter"), phase, seed=1, device="emulated", blocks=blocks)
+        lying = {name for name, view in net.views.items() if view.block > 1}
+        assert len(lying) == (10 if blocks else 0) and not {"x", "last"} & lying
+        net.blobs["x"].data[...] = np.random.default_rng(1).standard_normal((2, 3, 9, 8))
+        for turn in range(4):
+            net.clear_param_diffs()
+            net.run_forward()
+            net.blobs["last"].diff[...] = np.random.default_rng(turn).standard_normal(net.blobs["last"].shape)
+            net.run_backward()
+        assert net.passes.apart == {}
+        arrays = {(name, kind): getattr(net.blobs[name], kind) for name in net.blobs for kind in ("data", "diff")}
+        arrays |= {(name, i): p.diff for name, each in net.params.items() for i, p in enumerate(each)}
+        found.append({key: np.array(values) for key, values in arrays.items()})
+    for key, values in found[1].items():
+        np.testing.assert_allclose(found[0][key], values, rtol=1e-4, atol=1e-5 * np.abs(values).max(), err_msg=key)
 
 
 def test_streams(made):

@@ -6,6 +6,7 @@ import pytest
 
 import layerforge as lf
 from layerforge import schema
+from layerforge.cli.time import engine_of
 
 # An inception block, a residual block, and layers that hold their neighbours together.
 TEXT = """
@@ -14,7 +15,7 @@ math_mode: "tf32"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 15 dim: 13 } } }
 layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" convolution_param {
     num_output: 8 kernel_size: 3 weight_filler { type: "msra" } bias_filler { type: "gaussian" std: 0.1 } } }
-layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "prelu1" type: "PReLU" bottom: "conv1" top: "conv1" prelu_param { filler { type: "gaussian" std: 1 } } }
 layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { kernel_size: 3 stride: 2 } }
 layer { name: "norm1" type: "LRN" bottom: "pool1" top: "norm1" lrn_param { alpha: 0.1 } }
 layer { name: "a" type: "Convolution" bottom: "norm1" top: "a" convolution_param {
@@ -22,6 +23,7 @@ layer { name: "a" type: "Convolution" bottom: "norm1" top: "a" convolution_param
 layer { name: "relu_a" type: "ReLU" bottom: "a" top: "a" }
 layer { name: "b" type: "Convolution" bottom: "norm1" top: "b" convolution_param {
     num_output: 6 kernel_size: 3 pad: 1 group: 2 weight_filler { type: "msra" } } }
+layer { name: "prelu_b" type: "PReLU" bottom: "b" top: "b" prelu_param { channel_shared: true } }
 layer { name: "c" type: "Pooling" bottom: "norm1" top: "c" pooling_param { kernel_size: 3 stride: 1 pad: 1 } }
 layer { name: "d" type: "Convolution" bottom: "c" top: "d" convolution_param {
     num_output: 6 kernel_size: 3 pad: 2 dilation: 2 weight_filler { type: "msra" } } }
@@ -87,6 +89,11 @@ def test_who_lies_so():
     assert lying(net) == set().union(*net.storage.groups) == LAST
     assert all(net.views[name].block == net.views[name].shape[1] for name in LAST)
     assert lying(make(lf.TEST, TEXT.replace("force_backward: true", ""))) == LAST
+
+
+def test_it_is_told():
+    engines = {node.layer.name: engine_of(node.layer) for node in make().nodes}
+    assert (engines["branch"], engines["ip"]) == ("CAFFE, channels last", "CAFFE")
 
 
 @pytest.mark.parametrize("text, options", [

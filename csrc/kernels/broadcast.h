@@ -58,6 +58,16 @@ REDUCTION void prelu_rows(index_t i, const T* x, const T* dy, T* rows, index_t i
   if (leads()) rows[i] = sum;
 }
 
+// The same over lane i of (rows, inner, block), as in lane_sums
+template <class T>
+REDUCTION void prelu_lanes(index_t i, const T* x, const T* dy, T* sum, index_t inner, index_t block) {
+  const index_t at = i / block * inner * block + i % block;
+  x += at;
+  dy += at;
+  const T total = sum_of<T>(inner, [&](index_t j) { return x[j * block] > 0 ? T(0) : dy[j * block] * x[j * block]; });
+  if (leads()) sum[i] = total;
+}
+
 // rows_i = factor * sum over row i of x: (rows, inner) -> (rows)
 template <class T>
 REDUCTION void sum_rows(index_t i, const T* x, T* rows, index_t inner, T factor) {

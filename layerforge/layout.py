@@ -1,4 +1,4 @@
-"""Which blobs lie in blocks of channels, and how they come back to plain order.
+"""Which blobs lie in blocks of channels.
 
 oneDNN's convolutions compute 8 or 16 channels at a time, and want the channels of one position side by side: (N, C /
 block, spatial..., block) instead of (N, C, spatial...). Turning that round for every convolution costs two passes over
@@ -8,20 +8,14 @@ and what a user looked at once, lies plain.
 
 cuDNN's convolutions that may round to TF32 want all channels of a position side by side, (N, spatial..., C): one block.
 What a user sees of a GPU's memory is a copy, which is turned round as it is made.
-
->>> x = np.arange(2 * 4 * 3, dtype=np.float32).reshape(2, 4, 3)
->>> lies = x.reshape(2, 2, 2, 3).swapaxes(2, 3).copy()  # in blocks of 2
->>> to_plain(lies.reshape(-1), (2, 4, 3), 2)
->>> bool((lies.reshape(x.shape) == x).all())
-True
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
+from . import order
 from .blob import Shape, View
 from .node import Node
 
@@ -74,31 +68,11 @@ def fits(shape: Shape, block: int) -> bool:
     return 3 <= len(shape) <= 5 and shape[1] > 0 and shape[1] % block == 0 and math.prod(shape) > 0
 
 
-def plain(lying: Any, block: int) -> Any:
-    """The values of an array that lies in blocks, in plain order: the array itself, or a copy."""
-    return lying if block == 1 else _turned(lying, math.prod(lying.shape[2:]), block)
-
-
-def in_blocks(values: Any, block: int) -> Any:
-    """The values of a plain array as they lie in blocks."""
-    return values if block == 1 else _turned(values, block, math.prod(values.shape[2:]))
-
-
-def _turned(array: Any, rows: int, columns: int) -> Any:
-    matrices = array.size // (rows * columns)
-    return array.reshape(matrices, rows, columns).swapaxes(1, 2).reshape(array.shape)
-
-
-def to_plain(flat: Any, shape: Shape, block: int) -> None:
-    """Puts the values of an array that lies in blocks into plain order, within its own memory."""
-    flat[...] = plain(flat.reshape(shape), block).reshape(-1)
-
-
 def state_to_plain(node: Node) -> None:
     """The same for what a layer keeps from forward to backward, where it has a blob's shape."""
     blocks = {view.shape: view.block for view in (*node.bottom, *node.top)}
     for name, array in node.layer.state.items():
         block = blocks.get(array.shape, 1)
         if block > 1:
-            to_plain(array.reshape(-1), array.shape, block)
+            order.to_plain(array.reshape(-1), array.shape, block)
             node.layer.left_blocks(name, block)

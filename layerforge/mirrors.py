@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import layout
+from . import order
 from .blob import Dimensions, Parameter, Shape
 from .device import Device
 
@@ -35,7 +35,7 @@ class Mirrors:
         """
         copy = self._copies.get(key)
         if key not in self._shown or copy is None or copy.shape != get().shape:
-            values = layout.plain(self.device.to_numpy(get()), block())
+            values = order.plain(self.device.to_numpy(get()), block())
             if copy is None or copy.shape != values.shape:
                 copy = self._copies[key] = values.copy()
             copy[...] = values
@@ -57,7 +57,7 @@ class Mirrors:
         for key, (get, block, values) in self._shown.items():
             copy, array = self._copies[key], get()
             if copy.shape == array.shape and not np.array_equal(_bits(copy), _bits(values)):
-                self.device.from_numpy(array, layout.in_blocks(copy, block()))
+                self.device.from_numpy(array, order.in_blocks(copy, block()))
         self._shown.clear()
         for shown in self._inputs.values() if inputs else ():
             if shown.lent and shown.copy.shape == shown.get().shape:

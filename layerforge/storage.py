@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import engines, fusion, layout, lending, memory
+from . import engines, fusion, layout, lending, memory, order
 from . import recompute as recomputing
 from .arena import Parameters
 from .blob import View
@@ -219,7 +219,7 @@ class Storage:
             for plane in (self.data, self.diff):
                 for root, view in {plane.roots[view.name]: view for view in views}.items():
                     if root in plane.own:  # what lies in the arena is written again before anybody reads it
-                        layout.to_plain(plane.own[root][: view.count], view.shape, view.block)
+                        order.to_plain(plane.own[root][: view.count], view.shape, view.block)
             for node in self.nodes:
                 if node.layer.blocks == "alike" and any(view.name in group for view in (*node.bottom, *node.top)):
                     layout.state_to_plain(node)

@@ -24,6 +24,7 @@ FLOORS = [
         "memory",
         "mirrors",
         "options",
+        "order",
         "protobytes",
         "random",
         "recorder",

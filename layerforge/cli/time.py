@@ -187,10 +187,10 @@ def engine_of(layer: Any) -> str:
     """What computes a layer, where there is a choice, and in which order its values lie."""
     if not hasattr(layer, "engine"):
         return ""
-    block, last = max(layer.block), not layer.device.is_host
-    return layer.engine.name + (
-        ", channels last" if block > 1 and last else f", blocks of {block}" if block > 1 else ""
-    )
+    block = max(layer.block)
+    if block == 1:
+        return layer.engine.name
+    return layer.engine.name + (f", blocks of {block}" if layer.device.is_host else ", channels last")
 
 
 def rate(work: float, seconds: float) -> str:

@@ -146,6 +146,28 @@ def test_use_alone():
     assert lying(nets[0]) == LAST
 
 
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+def test_training(rule):
+    text = (
+        TEXT.replace("force_backward: true", "")
+        + """
+        layer { name: "loss" type: "Reduction" bottom: "ip" top: "loss" loss_weight: 0.01
+                reduction_param { operation: SUMSQ } }"""
+    )
+    losses = []
+    for mode in ("tf32", "float32"):
+        recipe = f'type: "{rule}" base_lr: 0.01 momentum: 0.9 random_seed: 5 train_net_param {{ {text} }}'
+        solver = lf.get_solver(schema.parse(recipe.replace("tf32", mode), "SolverParameter"), device="emulated")
+        assert bool(lying(solver.net)) == (mode == "tf32")
+        losses.append([])
+        for turn in range(8):
+            solver.net.blobs["data"].data[...] = np.random.default_rng(turn).standard_normal(SHAPE)
+            solver.step(1)
+            losses[-1].append(solver.loss)
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert losses[0][0] > losses[0][-1] > 0
+
+
 def test_looking_again_and_again_records_nothing_anew():
     found = []
     for blocks in (True, False):

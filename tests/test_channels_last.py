@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import schema
+from layerforge import engines, schema
 from layerforge.cli.time import engine_of
 
 # An inception block, a residual block, and layers that hold their neighbours together.
@@ -209,6 +209,21 @@ def test_callbacks_that_look_see_plain_blobs():
         backward(net)
         found.append(seen | everything(net))
     assert_same(*found)
+
+
+def test_who_gets_the_address_finds_plain_order_there(monkeypatch):
+    net = make()
+    net.run_forward()
+    expected = np.array(net.blobs["conv1"].data)
+    engines.convolution.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(type(net.device), "name", "gpu")
+        patched.setitem(engines.ENGINES, "gpu", engines.ENGINES["emulated"])
+        address = net.blobs["conv1"]._gpu_data_ptr
+    engines.convolution.cache_clear()
+    array = net.views["conv1"].data
+    assert array.data.ptr == address and "conv1" not in lying(net) and "both" in lying(net)
+    np.testing.assert_array_equal(net.device.to_numpy(array), expected)
 
 
 def test_plain_order_between_forward_and_backward():

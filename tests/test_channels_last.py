@@ -155,10 +155,10 @@ def test_training(rule):
                 reduction_param { operation: SUMSQ } }"""
     )
     losses = []
-    for mode in ("tf32", "float32"):
+    for blocks in (True, False):
         recipe = f'type: "{rule}" base_lr: 0.01 momentum: 0.9 random_seed: 5 train_net_param {{ {text} }}'
-        solver = lf.get_solver(schema.parse(recipe.replace("tf32", mode), "SolverParameter"), device="emulated")
-        assert bool(lying(solver.net)) == (mode == "tf32")
+        solver = lf.get_solver(schema.parse(recipe, "SolverParameter"), device="emulated", blocks=blocks)
+        assert bool(lying(solver.net)) == blocks
         losses.append([])
         for turn in range(8):
             solver.net.blobs["data"].data[...] = np.random.default_rng(turn).standard_normal(SHAPE)

@@ -50,7 +50,7 @@ class Solver:
     ``definition`` is the path of a solver prototxt, a `schema.Definition` or a message. ``seed`` takes the place of
     `random_seed`; where neither is given, one is drawn: `seed` is the one in use. ``level`` and ``stages`` join those
     of `train_state`. With ``reuse``, the nets reuse memory: blobs that nobody looked at before can then not be looked
-    at after an iteration, because the weights have changed since (see `layerforge.storage`). ``blocks`` is that of `Net`.
+    at after an iteration, because the weights have changed since (see `layerforge.storage`). ``blocks`` is `Net`'s.
 
     `solver_mode` and `device_id` are for the command line, as in Caffe; `layer_wise_reduce` is for several devices.
 

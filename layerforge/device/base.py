@@ -12,6 +12,9 @@ import numpy as np
 
 from ..errors import DeviceError, KernelError
 
+#: The threads of a block: in x, in y and in z. What these mean to a reduction is said in csrc/portable.h.
+Threads = tuple[int, int, int]
+
 
 class Number:
     """A number in the device's memory: kernels that get it read it when they run, not when they are launched.
@@ -213,15 +216,15 @@ class Device(ABC):
         """A `Number` of that type, 0 at first; None where launches cannot be recorded, and numbers may be plain."""
         return None
 
-    def grid(self, count: int) -> tuple[int, int]:
+    def grid(self, count: int) -> tuple[int, Threads]:
         """How many blocks of how many threads a kernel over ``count`` elements gets."""
         raise KernelError(f"{self!r} launches no grids")
 
-    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
-        """How many blocks, and threads in a team, a reduction gets whose elements are sums of so many terms."""
+    def grid_of_teams(self, count: int, terms: int, side: int) -> tuple[int, Threads]:
+        """The same for a reduction over ``count`` rows of so many terms, of which ``side`` rows lie side by side."""
         raise KernelError(f"{self!r} launches no grids")
 
-    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+    def launch(self, form: Any, blocks: int, threads: Threads, arguments: int) -> None:
         """Runs a kernel, a `layerforge.launch.Form`, over a grid; ``arguments``: where those lie, as CUDA wants."""
         raise KernelError(f"{self!r} launches no grids")
 

@@ -21,7 +21,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..errors import DeviceError, KernelError
 from . import blas
-from .base import Device, Number, Reading, check_gemm, homes, refuse_while_recording
+from .base import Device, Number, Reading, Threads, check_gemm, homes, refuse_while_recording
 from .cublas import Cublas
 
 #: Functions of numpy's that layers may call on a device's arrays, because CuPy has them too.
@@ -327,13 +327,13 @@ class Emulated(Device):
         stream.refuse("a new number")
         array._memory[...] = value
 
-    def grid(self, count: int) -> tuple[int, int]:
-        return min(BLOCKS, -(-count // THREADS)), THREADS
+    def grid(self, count: int) -> tuple[int, Threads]:
+        return min(BLOCKS, -(-count // THREADS)), (THREADS, 1, 1)
 
-    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
-        return min(BLOCKS, count), 1  # csrc/portable.h plays all threads of a team
+    def grid_of_teams(self, count: int, terms: int, side: int) -> tuple[int, Threads]:
+        return min(BLOCKS, count), (1, 1, 1)  # csrc/portable.h plays all threads of a team
 
-    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+    def launch(self, form: Any, blocks: int, threads: Threads, arguments: int) -> None:
         body = self._grids.find(form.key)
         if not body:
             raise KernelError(f"{form.family}.h: {form.key} is not built; build with `pip install .` again")
@@ -351,9 +351,9 @@ class Emulated(Device):
 
         stream.do(again)
 
-    def _run(self, body: int, blocks: int, threads: int, arguments: int) -> None:
+    def _run(self, body: int, blocks: int, threads: Threads, arguments: int) -> None:
         self.seed = (self.seed * 6364136223846793005 + 1442695040888963407) % 2**64
-        self._grids.launch(body, blocks, threads, arguments, self.seed >> 16)
+        self._grids.launch(body, blocks, threads[0], arguments, self.seed >> 16)
 
 
 def _describe(value: Any) -> str:

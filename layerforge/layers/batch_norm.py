@@ -1,5 +1,6 @@
 """BatchNorm."""
 
+import functools
 import logging
 
 from ..errors import DefinitionError
@@ -12,6 +13,8 @@ K = Kernels("batch_norm.h")
 M = Kernels("moments.h")
 
 log = logging.getLogger(__name__)
+
+LANES = 2**16  # sums that keep a GPU busy, several threads for each
 
 
 class BatchNorm(Layer):
@@ -61,6 +64,17 @@ class BatchNorm(Layer):
     def layout(self, x):
         """x as (items, channels, positions)."""
         return x[0], x[1] if len(x) > 1 else 1, count(x, 2)
+
+    def lanes(self, shape, block):
+        """x as (items, channels, positions) whose lanes are summed.
+
+        Where all channels of a position lie side by side, some of an image's positions are an item too: then a GPU that
+        would have few lanes takes shorter ones.
+        """
+        items, channels, positions = self.layout(shape)
+        wanted = 1 if self.device.is_host or block < channels else -(-LANES // max(items * channels, 1))
+        parts = max(divisor(positions, wanted), 1)
+        return items * parts, channels, positions // parts
 
     def top_shapes(self, x):
         channels = self.params["mean"].count
@@ -131,12 +145,12 @@ class BatchNorm(Layer):
         return [(begin, min(begin + number, channels)) for begin in range(0, channels, number)]
 
     def scratch_size(self, x):
-        items, channels, _ = self.layout(x)
+        items, channels, _ = self.lanes(x, self.layout(x)[1])
         return 2 * items * channels
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
-        items, channels, positions = self.layout(x.shape)
+        items, channels, positions = self.lanes(x.shape, x.block)
         mean, scale = self.state["mean"], self.state["scale"]
         if not x.count:
             return
@@ -190,7 +204,7 @@ class BatchNorm(Layer):
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
-        items, channels, positions = self.layout(x.shape)
+        items, channels, positions = self.lanes(x.shape, x.block)
         slope, dy = self.joined.slope, self.joined.source or y
         values = x.data if self.joined.waits else kept(self, x)
         affine = [p.data if p else None for p in self.joined.affine]
@@ -222,6 +236,16 @@ class BatchNorm(Layer):
             mean, scale, w, b, total, dot = arrays
             read = Pending(values, mean, scale, w, b, (channels, positions), slope)
             x.behind = Behind(read, dy.diff, total, dot, items * positions)
+
+
+@functools.cache
+def divisor(number, least):
+    """The smallest divisor of a number that is not below ``least``; the number where there is none.
+
+    >>> [divisor(12544, least) for least in (1, 4, 9, 10**9)]
+    [1, 4, 14, 12544]
+    """
+    return next((each for each in range(least, number) if number % each == 0), number)
 
 
 def part(array, begin, end):

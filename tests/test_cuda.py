@@ -549,7 +549,8 @@ def test_teams_for_rows_side_by_side(fake):
     fake()
     grid, most = device.get("gpu").grid_of_teams, 4 * cuda.WAVES
     assert [grid(n, 784, 64) for n in (64, 128, 64000)] == [(8, (8, 32, 1)), (4, (32, 8, 1)), (most, (32, 8, 1))]
-    assert [grid(n, 32, 64) for n in (64, 256, 64000)] == [(1, (8, 4, 8)), (1, (32, 1, 8)), (most, (32, 1, 8))]
+    assert [grid(n, 49, 64) for n in (64, 192, 256)] == [(1, (8, 4, 8)), (6, (32, 8, 1)), (1, (32, 1, 8))]
+    assert grid(64000, 49, 64) == (most, (32, 1, 8))
     assert [grid(600, 784, side)[1] for side in (1, 5, 12, 24, 600)] == [
         (1, 32, 8), (1, 32, 8), (4, 64, 1), (8, 32, 1), (8, 32, 1)
     ]  # fmt: skip

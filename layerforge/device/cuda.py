@@ -430,7 +430,7 @@ class Cuda(Device):
         if rows > SECTOR and count < rows * self._places:
             rows = SECTOR
         each, teams = terms * rows // WARP, count // rows
-        warps = each <= 4 or (each <= 32 and teams >= 2 * self._places)
+        warps = each <= 4 or (each <= 64 and teams >= 2 * self._places)
         team = WARP if warps else THREADS
         return min(self._places * WAVES, -(-teams * team // THREADS)), (rows, team // rows, THREADS // team)
 

@@ -123,8 +123,8 @@ class BatchNorm(Layer):
         return leading(steps, Affine, Rectify) == len(steps)
 
     def pending(self, shape):
-        state, (_, channels, positions) = self.state, self.layout(shape)
-        x, slope = self.waiting
+        state, (x, slope) = self.state, self.waiting
+        _, channels, positions = self.lanes(shape, x.block)
         of = (x.data, state["mean"], state["scale"], state["weight"], state["bias"])
         return Pending(*of, (channels, positions), slope, state["rows"] if self.joined.summed else None)
 
@@ -132,7 +132,7 @@ class BatchNorm(Layer):
         p = self.pending(view.shape)
         share = (*p.layout, view.block, 0, p.layout[0])
         of = (p.values, p.mean, p.scale, p.weight, p.bias)
-        K.batch_norm_forward(*of, values, None, p.slope, *share, count=view.shape[0] * p.layout[0])
+        K.batch_norm_forward(*of, values, None, p.slope, *share, count=p.lanes)
         return True
 
     def shares(self, x):

@@ -60,7 +60,7 @@ REDUCTION void prelu_rows(index_t i, const T* x, const T* dy, T* rows, index_t i
 
 // The same over lane i of (rows, inner, block), as in lane_sums
 template <class T>
-REDUCTION void prelu_lanes(index_t i, const T* x, const T* dy, T* sum, index_t inner, index_t block) {
+REDUCTION ACROSS(block) void prelu_lanes(index_t i, const T* x, const T* dy, T* sum, index_t inner, index_t block) {
   const index_t at = i / block * inner * block + i % block;
   x += at;
   dy += at;

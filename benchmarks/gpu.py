@@ -7,8 +7,8 @@
 On a GPU both sides time by CUDA events between chunks of steps, of 50 ms or one step each; nobody waits between two
 chunks, and a figure is the median over them, with its quartiles. Without a GPU each chunk is waited for. PyTorch runs
 eagerly, in channels_last and compiled, in the same math mode. LayerForge replays its records, as it does in training,
-and, to show what that brings, launches every kernel by itself. Inference is the net of nets/ for use, from an array on
-the device to the probabilities there.
+and, to show what that brings, launches every kernel by itself; and in TF32, where blobs have their channels last, keeps
+them in plain order. Inference is the net of nets/ for use, from an array on the device to the probabilities there.
 
 A contestant does all jobs of a net in one process, those first that matter most, and compiled PyTorch comes last: what
 is not ready after ``--minutes`` is left out, and the report says so. How it should fit into eight minutes on an H200,
@@ -18,7 +18,7 @@ estimated from counts, at a second for a figure and one for what goes before it:
     LayerForge: 24 figures and 4 processes                      65 s
     PyTorch, eager and channels_last: 48 and 4                 120 s
     waiting for data: 4 and a process for each of two nets      25 s
-    layer by layer: 4, launched: 8, and 4 processes             40 s
+    layer by layer: 4, launched: 8, plain order: 4, 4 processes 48 s
     compiled: what is left. 8 figures and 4 processes for training, and 16 for inference, at half a minute each, because
     every net is compiled anew for every math mode and batch: about half of them
 
@@ -44,7 +44,7 @@ from pathlib import Path
 
 from benchmarks import gpu_report
 from benchmarks.contest import ROOT, import_path
-from benchmarks.gpu_report import CONTESTANTS, LAUNCHED, Found, Key
+from benchmarks.gpu_report import CONTESTANTS, LAUNCHED, PLAIN, Found, Key
 from benchmarks.gpu_sides import NETS, RECORDS, Job
 
 SHARE = 3  # a process gets at most one part in so many of the time: one that hangs does not take all
@@ -120,13 +120,14 @@ def plan(args: argparse.Namespace) -> list[tuple[str, list[Key]]]:
         if net in RECORDS:
             lines.append(("layerforge", keys(net, [ours], "waiting")))
     for net in args.nets:
-        lines.append(("layerforge", keys(net, [ours], "layers") + keys(net, [LAUNCHED], "train")))
+        plain = [key for key in keys(net, [PLAIN], "train") if key[-1] == "tf32"]
+        lines.append(("layerforge", keys(net, [ours], "layers") + keys(net, [LAUNCHED], "train") + plain))
     for do in ("train", "infer"):
         lines += [("torch", keys(net, [compiled], do)) for net in args.nets]
     return lines
 
 
-FORMS = {name: name.rpartition(", ")[2] for name in CONTESTANTS} | {LAUNCHED: "launched"}
+FORMS = {name: name.rpartition(", ")[2] for name in CONTESTANTS} | {LAUNCHED: "launched", PLAIN: "plain"}
 
 
 def job_of(key: Key) -> Job:

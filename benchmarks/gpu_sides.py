@@ -89,7 +89,7 @@ def batch_of(net: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class LayerForge:
-    """LayerForge: `do` is versions, peaks, train, infer, layers or waiting; `form` is replayed or launched."""
+    """LayerForge: `do` is versions, peaks, train, infer, layers or waiting; `form` is replayed, launched or plain."""
 
     def __init__(self, device: str, seconds: float):
         from layerforge import device as devices
@@ -138,7 +138,7 @@ class LayerForge:
             base_lr=1e-4, lr_policy="fixed", momentum=0.9, weight_decay=5e-4, random_seed=1, max_iter=1 << 30
         )
         message.net_param.CopyFrom(definition)
-        return lf.Solver(message, device=self.device, reuse=True)
+        return lf.Solver(message, device=self.device, reuse=True, blocks=job.get("form") != "plain")
 
     def trainer(self, job: Job) -> Any:
         from benchmarks.nets import in_memory

@@ -32,8 +32,9 @@ struct Handed<uint64_t> {
 
 // A header that defines LAYERFORGE_READS_AHEAD before it includes portable.h says: no kernel here reads what another
 // index writes, nor its own element after writing it. Then a thread reads for several indices before it writes for the
-// first, which is what it takes to keep a GPU's memory busy; an input may still be an output.
-#if defined(LAYERFORGE_READS_AHEAD) && defined(__CUDACC__) && !defined(LAYERFORGE_TEAM)
+// first, which is what it takes to keep a GPU's memory busy; an input may still be an output. The same holds for the
+// rows of a REDUCTION.
+#if defined(LAYERFORGE_READS_AHEAD) && defined(__CUDACC__)
 template <class T>
 struct Handed<const T*> {
   typedef const T* __restrict__ type;
@@ -49,12 +50,12 @@ KERNEL T given(Number<T> number) {
   return number.at ? *number.at : number.value;
 }
 
-#ifdef LAYERFORGE_TEAM  // threads side by side in x for each index; a block has blockDim.y such teams
+#ifdef LAYERFORGE_TEAM  // a block has blockDim.z teams of threads, for blockDim.x indices each
 template <auto kernel, class... A>
 KERNEL void share_of_grid(index_t count, A... arguments) {
-  const index_t stride = index_t(gridDim.x) * index_t(blockDim.y);
-  for (index_t i = index_t(blockIdx.x) * index_t(blockDim.y) + index_t(threadIdx.y); i < count; i += stride)
-    kernel(i, arguments...);
+  const index_t side = index_t(blockDim.x), teams = index_t(blockDim.z), stride = index_t(gridDim.x) * teams * side;
+  index_t i = (index_t(blockIdx.x) * teams + index_t(threadIdx.z)) * side + index_t(threadIdx.x);
+  for (; i < count; i += stride) kernel(i, arguments...);
 }
 #else
 template <auto kernel, class... A>

@@ -5,7 +5,7 @@
 //   template <class T>
 //   KERNEL void relu_forward(index_t i, const T* x, T* y, T slope) { y[i] = x[i] > 0 ? x[i] : slope * x[i]; }
 //
-// It writes element i of its outputs and no other element (gather, never scatter), so there are no atomics and the
+// It writes element i of its outputs, or row i, and no other (gather, never scatter), so there are no atomics and the
 // result does not depend on the number of threads. It may read element i of an array that it also writes (in place).
 // A KERNEL function that returns void and whose first parameter is `index_t i` can be called from Python; any other
 // KERNEL function is a helper. Helpers are KERNEL too: everything in a kernel header has internal linkage.
@@ -67,66 +67,148 @@ KERNEL T over(T x, T y) {
 KERNEL float over(float x, float y) { return __fdividef(x, y); }
 #endif
 
-// A kernel whose element i is a sum, or a maximum, over many terms is a REDUCTION instead of a KERNEL. It forms them by
-// sum_of, sums_of, sum_in_order and largest_of, which every index i calls alike, and writes `if (leads())`. Where sums
-// are long, a GPU gives each i a team of threads, a warp or a block: the header is then compiled with LAYERFORGE_TEAM,
-// and those functions are the work of all threads together, always in the same order. Elsewhere a REDUCTION is a kernel
-// like any other.
+// A kernel whose index i stands for a row of terms is a REDUCTION instead of a KERNEL: it adds them up or finds the
+// largest, by sum_of, sums_of, moments_of, sum_in_order and largest_of, or writes to each of them, by each_of. What it
+// does with the result stands behind `if (leads())`. Where rows are long, a GPU gives each i a team of threads: the
+// header is then compiled with LAYERFORGE_TEAM, and those functions are the work of all threads together, always in the
+// same order. Elsewhere a REDUCTION is a kernel like any other.
+//
+// ACROSS(side) says that the terms of so many neighbouring rows lie side by side, `side` being one of the parameters:
+// then a GPU's neighbouring threads read for neighbouring rows, and all rows must call these functions alike.
 #define REDUCTION KERNEL
+#define ACROSS(side)
 
 #ifdef LAYERFORGE_TEAM
 
-// What all lanes have, combined two by two: lane(k, lanes) has the terms k, k + lanes, k + 2 lanes ...
 #if defined(__CUDACC__)
+// The threads of a block: x for neighbouring rows, y for the terms of each, z for teams. A team, all x and y, is a warp
+// or the block; a thread has the terms y, y + blockDim.y, y + 2 blockDim.y ...
 constexpr int kWarp = 32, kWarps = 8;  // threads in a warp, and warps in a block that is one team
-KERNEL bool leads() { return threadIdx.x == 0; }
-template <class T, class Lane, class Combine>
-KERNEL T by_team(Lane lane, Combine combine) {
-  T mine = lane(int(threadIdx.x), int(blockDim.x));
-  for (int half = kWarp / 2; half; half /= 2) mine = combine(mine, __shfl_down_sync(0xffffffffu, mine, half));
-  if (blockDim.x == kWarp) return __shfl_sync(0xffffffffu, mine, 0);
-  __shared__ T warps[kWarps];
-  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = mine;
+KERNEL bool leads() { return threadIdx.y == 0; }
+
+// What a team's warps tell each other.
+template <class T>
+KERNEL T* between_warps() {
+  __shared__ T values[kWarps * kWarp];
+  return values;
+}
+
+// What the threads of each row have, combined two by two.
+template <class T, class Combine>
+KERNEL T by_team(T mine, Combine combine) {
+  const int side = int(blockDim.x);
+  for (int half = kWarp / 2; half; half /= 2) {
+    const T other = __shfl_down_sync(0xffffffffu, mine, half);
+    if (half >= side) mine = combine(mine, other);
+  }
+  if (side * int(blockDim.y) == kWarp) return __shfl_sync(0xffffffffu, mine, threadIdx.x);
+  T* const values = between_warps<T>();
+  const int thread = int(threadIdx.y) * side + int(threadIdx.x);
+  if (thread % kWarp < side) values[thread / kWarp * side + thread % kWarp] = mine;
   __syncthreads();
-  T result = warps[0];
-  for (int k = 1; k < kWarps; ++k) result = combine(result, warps[k]);
-  __syncthreads();  // before somebody writes the next one's
+  T result = values[threadIdx.x];
+  for (int warp = 1; warp < kWarps; ++warp) result = combine(result, values[warp * side + int(threadIdx.x)]);
+  __syncthreads();  // before somebody writes the next ones
   return result;
 }
+template <class T>
+KERNEL T sum_by_team(T mine) {
+  return by_team(mine, [](T a, T b) { return a + b; });
+}
+
+template <class T, class Term>
+KERNEL T sum_of(index_t count, Term term) {
+  T sum = 0;
+  for (index_t j = index_t(threadIdx.y); j < count; j += index_t(blockDim.y)) sum += term(j);
+  return sum_by_team(sum);
+}
+template <class T, class First, class Second>
+KERNEL void sums_of(index_t count, First first, Second second, T& a, T& b) {
+  T one = 0, two = 0;
+  for (index_t j = index_t(threadIdx.y); j < count; j += index_t(blockDim.y)) {
+    one += first(j);
+    two += second(j);
+  }
+  a = sum_by_team(one);
+  b = sum_by_team(two);
+}
+template <class T, class Term>
+KERNEL T largest_of(index_t count, Term term) {
+  const index_t first = index_t(threadIdx.y);
+  T largest = term(first < count ? first : 0);
+  for (index_t j = first; j < count; j += index_t(blockDim.y)) largest = term(j) > largest ? term(j) : largest;
+  return by_team(largest, [](T a, T b) { return b > a ? b : a; });
+}
+template <class Body>
+KERNEL void each_of(index_t count, Body body) {
+#pragma unroll 4
+  for (index_t j = index_t(threadIdx.y); j < count; j += index_t(blockDim.y)) body(j);
+}
+
+// The terms are read once, a few at a time: the mean of these, and the sum of squared deviations from it, are joined to
+// those of the terms before. T. Chan, G. Golub & R. LeVeque, Updating formulae and a pairwise algorithm for computing
+// sample variances, 1979.
+template <class T, class Term>
+KERNEL void moments_of(index_t count, Term term, T& mean, T& square) {
+  constexpr int few = 4;
+  const index_t step = index_t(blockDim.y);
+  T m = 0, squares = 0, number = 0;
+  const auto join = [&](T of, T mean_of, T squares_of) {
+    const T share = over(of, number + of), d = mean_of - m;
+    m += share * d;
+    squares += squares_of + d * d * number * share;
+    number += of;
+  };
+  index_t j = index_t(threadIdx.y);
+  for (; j < count - (few - 1) * step; j += few * step) {
+    T value[few], sum = 0, deviations = 0;
+    for (int k = 0; k < few; ++k) value[k] = term(j + k * step);
+    for (int k = 0; k < few; ++k) sum += value[k];
+    for (int k = 0; k < few; ++k) deviations += (value[k] - sum / few) * (value[k] - sum / few);
+    join(T(few), sum / few, deviations);
+  }
+  for (; j < count; j += step) join(T(1), term(j), T(0));
+  mean = over(sum_by_team(number * m), T(count));
+  square = sum_by_team(squares + number * (m - mean) * (m - mean));
+}
+
 #else  // on the CPU, for tests: the threads of a team one after the other
 constexpr int kTeam = 32;
 KERNEL bool leads() { return true; }
-template <class T, class Lane, class Combine>
-KERNEL T by_team(Lane lane, Combine combine) {
-  T lanes[kTeam];
-  for (int k = 0; k < kTeam; ++k) lanes[k] = lane(k, kTeam);
+
+// What all threads have, combined two by two: part(k) is made of the terms k, k + kTeam, k + 2 kTeam ...
+template <class T, class Part, class Combine>
+KERNEL T by_team(Part part, Combine combine) {
+  T parts[kTeam];
+  for (int k = 0; k < kTeam; ++k) parts[k] = part(k);
   for (int half = kTeam / 2; half; half /= 2)
-    for (int k = 0; k < half; ++k) lanes[k] = combine(lanes[k], lanes[k + half]);
-  return lanes[0];
+    for (int k = 0; k < half; ++k) parts[k] = combine(parts[k], parts[k + half]);
+  return parts[0];
+}
+
+template <class T, class Term>
+KERNEL T sum_of(index_t count, Term term) {
+  const auto part = [&](int k) {
+    T sum = 0;
+    for (index_t j = k; j < count; j += kTeam) sum += term(j);
+    return sum;
+  };
+  return by_team<T>(part, [](T a, T b) { return a + b; });
+}
+template <class T, class Term>
+KERNEL T largest_of(index_t count, Term term) {
+  const auto part = [&](int k) {
+    T largest = term(k < count ? k : 0);
+    for (index_t j = k; j < count; j += kTeam) largest = term(j) > largest ? term(j) : largest;
+    return largest;
+  };
+  return by_team<T>(part, [](T a, T b) { return b > a ? b : a; });
 }
 #endif
 
 template <class T, class Term>
-KERNEL T sum_of(index_t count, Term term) {
-  const auto lane = [&](int k, int lanes) {
-    T sum = 0;
-    for (index_t j = k; j < count; j += lanes) sum += term(j);
-    return sum;
-  };
-  return by_team<T>(lane, [](T a, T b) { return a + b; });
-}
-template <class T, class Term>
 KERNEL T sum_in_order(index_t count, Term term) {
   return sum_of<T>(count, term);
-}
-template <class T, class Term>
-KERNEL T largest_of(index_t count, Term term) {
-  const auto lane = [&](int k, int lanes) {
-    T largest = term(k < count ? k : 0);
-    for (index_t j = k; j < count; j += lanes) largest = term(j) > largest ? term(j) : largest;
-    return largest;
-  };
-  return by_team<T>(lane, [](T a, T b) { return b > a ? b : a; });
 }
 
 #else
@@ -163,23 +245,28 @@ KERNEL T sum_of(index_t count, Term term) {
 
 #endif
 
-// a = sum_of(count, first), b = sum_of(count, second). A GPU's team reads what both read once.
+#if !defined(LAYERFORGE_TEAM) || !defined(__CUDACC__)
+// a = sum_of(count, first), b = sum_of(count, second).
 template <class T, class First, class Second>
 KERNEL void sums_of(index_t count, First first, Second second, T& a, T& b) {
-#if defined(LAYERFORGE_TEAM) && defined(__CUDACC__)
-  T one = 0, two = 0;
-  for (index_t j = index_t(threadIdx.x); j < count; j += index_t(blockDim.x)) {
-    one += first(j);
-    two += second(j);
-  }
-  const auto add = [](T x, T y) { return x + y; };
-  a = by_team<T>([&](int, int) { return one; }, add);
-  b = by_team<T>([&](int, int) { return two; }, add);
-#else
   a = sum_of<T>(count, first);
   b = sum_of<T>(count, second);
-#endif
 }
+
+// mean of term(0) ... term(count - 1), and square = the sum of their squared deviations from it.
+template <class T, class Term>
+KERNEL void moments_of(index_t count, Term term, T& mean, T& square) {
+  const T m = sum_of<T>(count, term) / T(count);
+  square = sum_of<T>(count, [&](index_t j) { return (term(j) - m) * (term(j) - m); });
+  mean = m;
+}
+
+// body(0) ... body(count - 1), in any order.
+template <class Body>
+KERNEL void each_of(index_t count, Body body) {
+  for (index_t j = 0; j < count; ++j) body(j);
+}
+#endif
 
 // ---------------------------------------------------------------------------------------------------- random numbers
 // Philox 4x32-10: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.

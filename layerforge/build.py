@@ -96,7 +96,7 @@ class Graph:
         if not message.HasField("phase"):
             message.phase = self.state.phase
         made = cls(definition, message.phase, self.device, self.dtype, self.seed)
-        mode = math_mode(definition, made.title + ": ", self.math_mode)
+        made.math_mode = mode = math_mode(definition, made.title + ": ", self.math_mode)
         if mode != "float32" and not self.device.is_host:
             for way in ("forward", "backward"):
                 setattr(made, way, _in_mode(self.device, mode, getattr(made, way)))

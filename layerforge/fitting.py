@@ -19,6 +19,7 @@ class Ledger(Device):
 
     def __init__(self, like: Device):
         self.name = like.name
+        self.channels_last = like.channels_last
 
     def zeros(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> np.ndarray:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)

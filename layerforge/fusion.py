@@ -117,9 +117,9 @@ APART = Joined()
 class Pending:
     """The values weight_c (x - mean_c) scale_c + bias_c of channel c, rectified with ``slope``, not computed yet.
 
-    ``values``: x. weight and bias may be None. ``layout``: channels, and positions of each. ``sums`` (2, N C), if asked
-    for: where the backward pass of who computes them leaves the sums over each channel of an image of dz and of dz (x -
-    mean), with dz the gradient before the rectifier.
+    ``values``: x. weight and bias may be None. ``layout``: channels, and positions of each lane. ``sums`` (2, N C), if
+    asked for: where the backward pass of who computes them leaves the sums over each channel of an image of dz and of
+    dz (x - mean), with dz the gradient before the rectifier.
     """
 
     values: Any
@@ -130,6 +130,10 @@ class Pending:
     layout: tuple[int, int]
     slope: float = 1.0
     sums: Any = None
+
+    @property
+    def lanes(self) -> int:
+        return int(self.values.size) // max(self.layout[1], 1)
 
 
 @dataclass(frozen=True)
@@ -323,9 +327,7 @@ class Group:
         if not self.waited:
             layer.restore(self.first.bottom)
         for node in (self.first, *self.others):
-            node.layer.repeats = True
-            node.forward(node.bottom, node.top)
-            node.layer.repeats = False
+            node.repeat()
         if known and not self.moves:
             view.data[...] = values
 

@@ -9,9 +9,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-#: ``template <class T> KERNEL void name(index_t i, parameters) {``; the template line may be missing. Or REDUCTION.
+#: ``template <class T> KERNEL void name(index_t i, parameters) {``; the template line may be missing. Or REDUCTION, or
+#: ``REDUCTION ACROSS(parameter)``.
 KERNEL = re.compile(
-    r"(template\s*<\s*(?:class|typename)\s+T\s*>\s*)?\b(KERNEL|REDUCTION)\s+void\s+(\w+)\s*\(([^)]*)\)\s*\{", re.S
+    r"(template\s*<\s*(?:class|typename)\s+T\s*>\s*)?\b(KERNEL|REDUCTION)(?:\s+ACROSS\((\w+)\))?"
+    r"\s+void\s+(\w+)\s*\(([^)]*)\)\s*\{",
+    re.S,
 )
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 PARAMETER = re.compile(r"(const\s+)?(\w+)\s*(\*?)\s*(\w+)")
@@ -30,12 +33,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """A kernel as its header declares it. ``typed``: it is a template over T. ``reduces``: it is a REDUCTION."""
+    """A kernel as its header declares it. ``typed``: it is a template over T. ``reduces``: it is a REDUCTION.
+
+    ``across``: which parameter says of how many neighbouring rows a reduction's terms lie side by side.
+    """
 
     name: str
     typed: bool
     parameters: tuple[Parameter, ...]
     reduces: bool = False
+    across: int | None = None
 
 
 def parameter(text: str, kernel: str) -> Parameter:
@@ -51,12 +58,13 @@ def parameter(text: str, kernel: str) -> Parameter:
 def signatures(source: str) -> list[Signature]:
     """The kernels that a header's text defines. Helpers (no void, or no ``index_t i`` in front) are left out."""
     found = []
-    for template, kind, name, parameters in KERNEL.findall(COMMENT.sub("", source)):
+    for template, kind, side, name, parameters in KERNEL.findall(COMMENT.sub("", source)):
         first, *rest = parameters.split(",")
         if first.split() != ["index_t", "i"]:
             continue
         given = tuple(parameter(text, name) for text in rest)
-        found.append(Signature(name, bool(template), given, kind == "REDUCTION"))
+        across = [each.name for each in given].index(side) if side else None
+        found.append(Signature(name, bool(template), given, kind == "REDUCTION", across))
     return found
 
 
@@ -75,7 +83,7 @@ def registration(header: Path, wide: bool) -> str:
 def grid_source(header: str, wide: bool, team: bool = False) -> str:
     """The C++ source from which a GPU's compiler makes the kernels of a header; see csrc/grid.h.
 
-    ``team``: its reductions, with a block of threads for each index.
+    ``team``: its reductions, with a team of threads for each index.
     """
     lines = _defined(wide, team) + [f'#include "kernels/{header}"', '#include "grid.h"']
     return "\n".join([*lines, ""])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import operator
 import struct
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ LONG = 32
 class Form:
     """A kernel in one of its forms: for T = ``element``, "float" or "double", and a width of index.
 
-    ``team``: each index has a warp or a block of threads, see REDUCTION in csrc/portable.h.
+    ``team``: each index has several threads, see REDUCTION in csrc/portable.h.
     """
 
     def __init__(self, header: Header, signature: Signature, element: str, wide: bool, team: bool = False):
@@ -116,8 +117,11 @@ class Launcher:
                 self._pack(parameter, value, element, True)
             return
         team = self.signature.reduces and max(sizes) >= LONG * count
-        blocks, threads = device.grid_of_teams(count, max(sizes) // count) if team else device.grid(count)
-        wide = wide or max(*sizes, count + blocks * threads) >= WIDTH or self._has_large_index(arguments)
+        if team:
+            blocks, threads = device.grid_of_teams(count, max(sizes) // count, self._side(arguments))
+        else:
+            blocks, threads = device.grid(count)
+        wide = wide or max(*sizes, count + blocks * math.prod(threads)) >= WIDTH or self._has_large_index(arguments)
         packed = [struct.pack("q" if wide else "i", count)]
         packed += [self._pack(p, value, element, wide) for p, value in zip(parameters, arguments, strict=True)]
         memory = ctypes.create_string_buffer(b"".join(each.ljust(SLOT, b"\0") for each in packed), SLOT * len(packed))
@@ -146,6 +150,11 @@ class Launcher:
         if home is not device or value.dtype != dtype or not value.flags.c_contiguous:
             self.fail(parameter, _expected(parameter, dtype.name), value)
         return int(value.size)
+
+    def _side(self, arguments: Sequence[Any]) -> int:
+        """How many neighbouring rows have their terms side by side."""
+        side = 1 if self.signature.across is None else arguments[self.signature.across]
+        return side if isinstance(side, int) else 1
 
     def _has_large_index(self, arguments: Sequence[Any]) -> bool:
         return any(

@@ -102,6 +102,7 @@ class Layer:
         self.phase = phase
         self.device = device
         self.dtype = np.dtype(dtype)
+        self.math_mode = "float32"  # how products are computed on a GPU
         self.params: dict[str, Parameter] = {}
         self.state: dict[str, Any] = {}
         self.scratch: Any = None

@@ -1,4 +1,4 @@
-"""Which blobs lie in blocks of channels, and how they come back to plain order.
+"""Which blobs lie in blocks of channels.
 
 oneDNN's convolutions compute 8 or 16 channels at a time, and want the channels of one position side by side: (N, C /
 block, spatial..., block) instead of (N, C, spatial...). Turning that round for every convolution costs two passes over
@@ -6,20 +6,16 @@ memory. So a blob lies in blocks for as long as only layers touch it that unders
 memory that it takes in plain order, because only blobs of whole blocks are laid so. What is read from outside, losses
 and what a user looked at once, lies plain.
 
->>> x = np.arange(2 * 4 * 3, dtype=np.float32).reshape(2, 4, 3)
->>> lies = x.reshape(2, 2, 2, 3).swapaxes(2, 3).copy()  # in blocks of 2
->>> to_plain(lies.reshape(-1), (2, 4, 3), 2)
->>> bool((lies.reshape(x.shape) == x).all())
-True
+cuDNN's convolutions that may round to TF32 want all channels of a position side by side, (N, spatial..., C): one block.
+What a user sees of a GPU's memory is a copy, which is turned round as it is made.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
-
+from . import order
 from .blob import Shape, View
 from .node import Node
 
@@ -32,7 +28,7 @@ def plan(
     ``plain`` are the names of blobs that must not. A group is what the layers between convolutions hold together. With
     ``whole``, those that may lie with all channels of a position side by side, which are a multiple of ``block``.
     """
-    if block == 1:
+    if block == 1 and not whole:
         return []
     parents = {name: name for name, view in views.items() if not is_flat(view.shape)}
     refused = {name for name in parents if name in plain or not fits(views[name].shape, block)}
@@ -46,12 +42,10 @@ def plan(
     for node in nodes:
         touched = [(view, i >= len(node.bottom)) for i, view in enumerate((*node.bottom, *node.top))]
         names = [view.name for view, _ in touched if view.name in parents]
-        channels = {views[name].shape[1] for name in names}
         for view, is_top in touched:
             if view.name not in parents:
                 continue
-            takes = node.layer.blocks and node.layer.takes_blocks(view.shape[1] if whole else block, is_top)
-            if not takes or (whole and node.layer.blocks == "alike" and len(channels) > 1):
+            if not (node.layer.blocks and node.layer.takes_blocks(view.shape[1] if whole else block, is_top)):
                 refused.add(view.name)
         if node.layer.blocks == "each":
             gains.update(names)
@@ -74,16 +68,11 @@ def fits(shape: Shape, block: int) -> bool:
     return 3 <= len(shape) <= 5 and shape[1] > 0 and shape[1] % block == 0 and math.prod(shape) > 0
 
 
-def to_plain(flat: np.ndarray, shape: Shape, block: int) -> None:
-    """Puts the values of an array that lies in blocks into plain order, within its own memory."""
-    blocked = flat.reshape(shape[0], shape[1] // block, -1, block)
-    flat.reshape(*blocked.shape[:2], block, -1)[...] = blocked.swapaxes(2, 3).copy()
-
-
-def state_to_plain(node: Node, block: int) -> None:
+def state_to_plain(node: Node) -> None:
     """The same for what a layer keeps from forward to backward, where it has a blob's shape."""
-    shapes: Iterable[Shape] = [view.shape for view in (*node.bottom, *node.top)]
+    blocks = {view.shape: view.block for view in (*node.bottom, *node.top)}
     for name, array in node.layer.state.items():
-        if array.shape in shapes and not is_flat(array.shape):
-            to_plain(array.reshape(-1), array.shape, block)
+        block = blocks.get(array.shape, 1)
+        if block > 1:
+            order.to_plain(array.reshape(-1), array.shape, block)
             node.layer.left_blocks(name, block)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import order
 from .blob import Dimensions, Parameter, Shape
 from .device import Device
 
@@ -23,18 +24,22 @@ class Mirrors:
     def __init__(self, device: Device):
         self.device = device
         self._copies: dict[Any, np.ndarray] = {}
-        self._shown: dict[Any, tuple[Callable[[], Any], np.ndarray]] = {}  # key -> the array, and what it holds
+        # key -> the array, how it lies, and what it holds
+        self._shown: dict[Any, tuple[Callable[[], Any], Callable[[], int], np.ndarray]] = {}
         self._inputs: dict[Any, Input] = {}
 
-    def show(self, key: Any, get: Callable[[], Any]) -> np.ndarray:
-        """The copy of the array that ``get`` gives, as it is now, to read and to write."""
+    def show(self, key: Any, get: Callable[[], Any], block: Callable[[], int] = lambda: 1) -> np.ndarray:
+        """The copy of the array that ``get`` gives, as it is now, to read and to write.
+
+        ``block``: the array lies in blocks of so many channels, see `layerforge.layout`; the copy is plain.
+        """
         copy = self._copies.get(key)
         if key not in self._shown or copy is None or copy.shape != get().shape:
-            values = self.device.to_numpy(get())
+            values = order.plain(self.device.to_numpy(get()), block())
             if copy is None or copy.shape != values.shape:
                 copy = self._copies[key] = values.copy()
             copy[...] = values
-            self._shown[key] = (get, values)
+            self._shown[key] = (get, block, values)
         return copy
 
     def show_input(self, key: Any, get: Callable[[], Any]) -> np.ndarray:
@@ -49,10 +54,10 @@ class Mirrors:
 
         ``inputs``: also to the inputs, which only the net itself reads.
         """
-        for key, (get, values) in self._shown.items():
+        for key, (get, block, values) in self._shown.items():
             copy, array = self._copies[key], get()
             if copy.shape == array.shape and not np.array_equal(_bits(copy), _bits(values)):
-                self.device.from_numpy(array, copy)
+                self.device.from_numpy(array, order.in_blocks(copy, block()))
         self._shown.clear()
         for shown in self._inputs.values() if inputs else ():
             if shown.lent and shown.copy.shape == shown.get().shape:

@@ -42,8 +42,9 @@ class Net:
     ``weights`` is a caffemodel or HDF5 file, or several separated by commas. ``seed`` decides every random number.
     ``reuse`` lets blobs that are no longer needed pass their memory on, data in TEST, diffs in TRAIN; what you look at
     is there all the same (see `layerforge.storage`). ``share_with`` takes the parameters of another net, by layer
-    name, instead of making its own. ``fuse`` lets layers compute what follows them in place (`layerforge.fusion`). With
-    ``allocate=False`` the net only knows its shapes until it runs.
+    name, instead of making its own. ``fuse`` lets layers compute what follows them in place (`layerforge.fusion`), and
+    ``blocks`` lets blobs lie as convolutions like it (`layerforge.layout`). With ``allocate=False`` the net only knows
+    its shapes until it runs.
 
     pycaffe's old order of arguments, Net(file, weights, phase), works too, and so does its name of the first one,
     ``network_file``.
@@ -62,6 +63,7 @@ class Net:
         seed: int | None = None,
         reuse: bool = True,
         fuse: bool = True,
+        blocks: bool = True,
         share_with: Net | None = None,
         allocate: bool = True,
         network_file: Any = None,
@@ -91,6 +93,7 @@ class Net:
         self.arena = Parameters([node.layer for node in self.nodes], self.device, self.dtype)
         self.mirrors = Mirrors(self.device)
         self._reuse = reuse
+        self._blocks = blocks
         self._fuse = fuse and self.dtype == np.float32
         self._storage: Storage | None = None
         self._passes: Passes | None = None
@@ -139,6 +142,7 @@ class Net:
             reuse_data=self._reuse and self.phase != TRAIN and not self.definition.message.force_backward,
             reuse_diff=self._reuse,
             fuse=self._fuse and not self.debug_info,
+            blocks=self._blocks,
             recompute=self._recompute(),
             device=device,
             dtype=self.dtype,
@@ -567,8 +571,10 @@ class Net:
             return array
         view = self.views[name]
         is_input = kind == "data" and name in self.inputs and not self.storage.is_overwritten(name)
-        show = self.mirrors.show_input if is_input else self.mirrors.show
-        return show((id(self), name, kind), lambda: getattr(view, kind))
+        key = (id(self), name, kind)
+        if is_input:
+            return self.mirrors.show_input(key, lambda: getattr(view, kind))
+        return self.mirrors.show(key, lambda: getattr(view, kind), lambda: view.block)
 
     def gpu_pointer(self, name: str, kind: str) -> int:
         """Where a blob's ``data`` or ``diff`` lies in the memory of a GPU. Raises DeviceError on another device."""
@@ -576,6 +582,7 @@ class Net:
             raise DeviceError(f'blob "{name}" lies on device "{self.device.name}": it has no address on a GPU')
         self.look(name, kind)
         self.mirrors.send(inputs=True)
+        self.storage.lay_plain(name)
         return int(getattr(self.views[name], kind).data.ptr)
 
     @property

@@ -39,6 +39,12 @@ class Node:
 
         self.forward = forward
 
+    def repeat(self) -> None:
+        """Runs forward again, with the random numbers of the last pass."""
+        self.layer.repeats = True
+        self.forward(self.bottom, self.top)
+        self.layer.repeats = False
+
     def __repr__(self) -> str:
         return f"<Node {self.layer.title}>"
 

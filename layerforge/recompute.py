@@ -45,9 +45,7 @@ class Piece:
     def make(self) -> None:
         """Computes it again."""
         for node in self.makers:
-            node.layer.repeats = True
-            node.forward(node.bottom, node.top)
-            node.layer.repeats = False
+            node.repeat()
 
 
 def is_wanted(node: Node, cheap: bool) -> bool:

@@ -50,7 +50,7 @@ class Solver:
     ``definition`` is the path of a solver prototxt, a `schema.Definition` or a message. ``seed`` takes the place of
     `random_seed`; where neither is given, one is drawn: `seed` is the one in use. ``level`` and ``stages`` join those
     of `train_state`. With ``reuse``, the nets reuse memory: blobs that nobody looked at before can then not be looked
-    at after an iteration, because the weights have changed since (see `layerforge.storage`).
+    at after an iteration, because the weights have changed since (see `layerforge.storage`). ``blocks`` is `Net`'s.
 
     `solver_mode` and `device_id` are for the command line, as in Caffe; `layer_wise_reduce` is for several devices.
 
@@ -67,6 +67,7 @@ class Solver:
         level: int = 0,
         stages: Iterable[str] = (),
         reuse: bool = False,
+        blocks: bool = True,
     ):
         self.definition = upgrade.solver(as_definition(definition, "SolverParameter"))
         self.param = self.definition.message
@@ -86,7 +87,7 @@ class Solver:
         self.test_last = False  # test at the end of `solve`, whatever test_interval says
         self.scores: dict[str, np.ndarray] = {}  # of the last test: the mean of each output
         train, *tests = net_plans(self.definition, level, stages)
-        options: dict[str, Any] = {"device": device, "dtype": dtype, "reuse": reuse}
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "reuse": reuse, "blocks": blocks}
         self.net = Net(net_definition(self.definition, train), seed=self.seed, **options)
         self.rule = rules.rule_class(self.definition)(self.param, self.net)
         self.iteration = Iteration(self.net, self.rule) if self.net.device.records else None

@@ -1,8 +1,8 @@
 """The memory of a net's blobs: of its own for each, or one place for many in turn.
 
 With reuse, blobs that are never needed at the same time share an arena: data in TEST, where nothing is needed twice,
-and diffs while backward runs. The layers' scratch lies there too. What is read or written from outside keeps memory of
-its own: sources, outputs, losses.
+and diffs while backward runs. The layers' scratch lies there too, and some of what they keep from forward to backward,
+see `layerforge.lending`. What is read or written from outside keeps memory of its own: sources, outputs, losses.
 
 Nobody can tell the difference. A net reuses memory for as long as it only runs whole passes. When a user looks at a
 blob whose memory went to another, or starts a pass in the middle, the net keeps everything from then on: each blob gets
@@ -19,144 +19,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import engines, fusion, layout, memory
+from . import engines, fusion, layout, lending, memory, order
 from . import recompute as recomputing
 from .arena import Parameters
 from .blob import View
 from .kernels import get_threads
 from .logs import FOR_PARSERS
 from .node import Node, share_data, share_diffs
+from .plane import Plane
 
 log = logging.getLogger("layerforge.net")
 
 GONE = object()
-
-
-class Plane:
-    """The data of all blobs, or the diffs of all: who lies where.
-
-    Blobs that are one piece of memory (see `layerforge.node`) go by the name of their root.
-    """
-
-    def __init__(self, kind: str, views: Mapping[str, View], roots: Mapping[str, str], device: Any, dtype: Any):
-        self.kind = kind
-        self.views = views
-        self.roots = roots
-        self.device = device
-        self.dtype = dtype
-        self.reuse = False
-        self.kept: set[str] = set()  # roots that somebody wants to look at
-        self.own: dict[str, Any] = {}  # root -> memory of its own
-        self.shared: dict[str, int] = {}  # root -> offset in the arena
-        self.scratch: list[int] = []  # offset in the arena, by node
-        self.arena: Any = None
-
-    def sizes(self) -> dict[str, int]:
-        """Root -> elements that the largest of its blobs needs."""
-        sizes: dict[str, int] = {}
-        for name, view in self.views.items():
-            root = self.roots[name]
-            sizes[root] = max(sizes.get(root, 0), view.count)
-        return sizes
-
-    def take(
-        self,
-        needed: Iterable[str],
-        pinned: Iterable[str],
-        used: Mapping[str, tuple[int, int]],
-        scratch: Sequence[memory.Interval],
-        again: Mapping[str, Sequence[tuple[int, int]]] | None = None,
-        places: Mapping[str, str] | None = None,
-    ) -> None:
-        """Takes memory for the roots that are ``needed``: of their own for those that are ``pinned`` or kept, in the
-        arena for the others, which are ``used`` from one step to another, and for ``scratch``. Without reuse, those
-        of ``again`` alone lie in the arena, from one step to another and again. ``places``: root -> another, whose
-        place it takes where they are of one size. Memory grows and never shrinks."""
-        sizes = self.sizes()
-        needed = set(needed) | self.kept
-        own = needed & (self.kept | set(pinned)) if self.reuse else needed - (set(again or ()) - self.kept)
-        for root in own:
-            if root not in self.own or self.own[root].size < sizes[root]:
-                self.own[root] = self.device.zeros((sizes[root],), self.dtype)
-        rest = sorted(needed - own)
-        spans: dict[str, Sequence[tuple[int, int]]] = {root: [steps] for root, steps in used.items()}
-        spans = dict(again) if again else spans
-        leaders = {} if again else self._leaders(rest, used, sizes, places or {})
-        for root, leader in leaders.items():
-            spans[leader] = [(min(spans[leader][0][0], used[root][0]), max(spans[leader][0][1], used[root][1]))]
-        leading = [root for root in rest if root not in leaders]
-        lying = [
-            memory.Interval(sizes[root], *first, tuple(more)) for root in leading for first, *more in [spans[root]]
-        ]
-        offsets, total = memory.plan([*scratch, *lying])
-        self.scratch = offsets[: len(scratch)]
-        self.shared = dict(zip(leading, offsets[len(scratch) :], strict=True))
-        self.shared |= {root: self.shared[leader] for root, leader in leaders.items()}
-        if total and (self.arena is None or self.arena.size < total):
-            self.arena = None  # let go of it first
-            self.arena = self.device.zeros((total,), self.dtype)
-        self.bind(self.views.values())
-
-    @staticmethod
-    def _leaders(
-        rest: Sequence[str],
-        used: Mapping[str, tuple[int, int]],
-        sizes: Mapping[str, int],
-        places: Mapping[str, str],
-    ) -> dict[str, str]:
-        """Root -> the first of those whose place it takes, one after the other."""
-        leaders: dict[str, str] = {}
-        there = set(rest)
-        for root, place in sorted(places.items(), key=lambda pair: used.get(pair[0], (0, 0))):
-            if root in there and place in there and root != place and sizes[root] == sizes[place]:
-                leaders[root] = leaders.get(place, place)
-        return leaders
-
-    def bind(self, views: Iterable[View]) -> None:
-        """Points views at their memory, as far as they have any."""
-        for view in views:
-            root = self.roots[view.name]
-            if root in self.shared:
-                start = self.shared[root]
-                flat = self.arena[start : start + view.count]
-            elif root in self.own:
-                flat = self.own[root][: view.count]
-            else:
-                continue
-            setattr(view, self.kind, flat.reshape(view.shape))
-
-    def keep(self, root: str) -> None:
-        """Gives a root memory of its own, zeros, unless it has it."""
-        self.kept.add(root)
-        if root in self.shared:
-            del self.shared[root]
-            self.own.pop(root, None)
-        if root not in self.own:
-            self.own[root] = self.device.zeros((self.sizes()[root],), self.dtype)
-            self.bind(view for name, view in self.views.items() if self.roots[name] == root)
-
-    def grow(self, root: str) -> None:
-        """Follows the shapes of a root's blobs, where it has memory of its own."""
-        if root in self.own:
-            size = self.sizes()[root]
-            if self.own[root].size < size:
-                self.own[root] = self.device.zeros((size,), self.dtype)
-            self.bind(view for name, view in self.views.items() if self.roots[name] == root)
-
-    def keep_all(self) -> list[str]:
-        """Ends reuse: gives all memory of their own. Returns the roots that had none."""
-        lost, sizes = list(self.shared), self.sizes()
-        self.reuse = False
-        for root in lost:
-            self.own[root] = self.device.zeros((sizes[root],), self.dtype)
-        self.shared.clear()
-        self.scratch = []
-        self.arena = None
-        self.bind(self.views.values())
-        return lost
-
-    def bytes(self) -> int:
-        return sum(buffer.nbytes for buffer in self.own.values()) + (0 if self.arena is None else self.arena.nbytes)
 
 
 class Storage:
@@ -173,6 +47,7 @@ class Storage:
         reuse_data: bool,
         reuse_diff: bool,
         fuse: bool,
+        blocks: bool = True,
         recompute: bool | None = None,
         device: Any,
         dtype: Any,
@@ -198,11 +73,15 @@ class Storage:
         self._telltale: set[str] = set()  # blobs that showed so when they were joined, and maybe no longer do
         self._wait = not self.data.reuse  # whether they may leave values to who reads them
         self._apart: set[str] = set()  # blobs whose layers stay apart, because somebody looked
+        self.blocks = blocks and not any(node.dynamic for node in nodes)
         self.groups: list[set[str]] = []  # blobs that lie in blocks of channels
         self._gains_by_whole: bool | None = None  # whether a block is rather to be all channels of an image
         self._engines_told = False
         self._seen: set[str] = set()  # blobs that must lie plain, because somebody looked
         self.scratch: Any = None
+        self._looked_at: set[str] = set()  # roots of data
+        self._lent: list[fusion.Group] = []  # what these keep lies among the diffs
+        self._spent = False  # and is no longer there
         self._refilled = self._overwritten_losses()
         # Of the last whole pass: what it began with, as copies, and the moment at which it could be repeated. None:
         # there was none. GONE: it did not end.
@@ -247,13 +126,12 @@ class Storage:
         """Decides in which order the values of each blob lie."""
         plain = {view.name for view in (*self.inputs, *self.outputs)} | self._seen
         plain.update(view.name for node in self.nodes for view, _ in node.losses)
-        block = 1 if any(node.dynamic for node in self.nodes) else engines.block(self.device.name, self.dtype)
-        self.groups = layout.plan(self.nodes, self.views, plain, block)
+        block, whole = engines.block(self.device.name, self.dtype), self.device.channels_last
+        self.groups = layout.plan(self.nodes, self.views, plain, block, whole) if self.blocks else []
         blocked = set().union(*self.groups)
         if self._gains_by_whole is None:  # once: what is in memory lies as it lies
             self._gains_by_whole = self.data.reuse and sum(node.layer.gain_by_whole() for node in self.nodes) > 0
-        whole = block > 1 and self._gains_by_whole
-        if whole:
+        if block > 1 and self._gains_by_whole:
             groups = layout.plan(self.nodes, self.views, plain, block, whole=True)
             whole = blocked == set().union(*groups)
         for view in self.views.values():
@@ -292,6 +170,7 @@ class Storage:
             below.part()
 
     def _part(self, groups: Sequence[fusion.Group]) -> None:
+        self._settle([group for group in self._lent if group in groups])
         self.fused = [group for group in self.fused if group not in groups]
         self._apart |= {group.blob for group in groups}
         for group in groups:
@@ -337,14 +216,13 @@ class Storage:
             self.groups.remove(group)
             self._seen |= group
             views = [self.views[name] for name in group]
-            block = views[0].block
             for plane in (self.data, self.diff):
                 for root, view in {plane.roots[view.name]: view for view in views}.items():
                     if root in plane.own:  # what lies in the arena is written again before anybody reads it
-                        layout.to_plain(plane.own[root][: view.count], view.shape, block)
+                        order.to_plain(plane.own[root][: view.count], view.shape, view.block)
             for node in self.nodes:
                 if node.layer.blocks == "alike" and any(view.name in group for view in (*node.bottom, *node.top)):
-                    layout.state_to_plain(node, block)
+                    layout.state_to_plain(node)
             for view in views:
                 view.block = 1
         if groups:
@@ -369,9 +247,9 @@ class Storage:
         waiting = [(group.first, group.reader.first) for group in self.fused if group.reader is not None]
         moving = [group for group in self.fused if group.moves]
         further = {id(by): node.bottom for node, by in waiting} | {id(g.first): (g.result,) for g in moving}
-        index = {id(node): i for i, node in enumerate(self.nodes)}
+        index = self._indices()
         last = {index[id(node)]: index[id(by)] for node, by in waiting}
-        used = self._used(self.data, self.nodes, further)
+        used = self._used(self.data, list(enumerate(self.nodes)), further)
         places = self._sums_in_place(used) if self.data.reuse else {}
         places |= {roots[group.result.name]: roots[group.blob] for group in moving}
         self.data.take(
@@ -405,13 +283,12 @@ class Storage:
     def _take_diffs(self) -> None:
         """Memory for the diffs that backward reads or writes, and those of outputs. What nobody writes is zero."""
         roots, written = self.diff.roots, self._written_diffs()
-        running = [node for node in self.nodes if node.runs_backward]
         needed = {view.name for view in self.outputs}
         pinned = set(needed)
         for node in self.nodes:
             pinned.update(view.name for view in (() if node.bottom else node.top))
             pinned.update(view.name for view, _ in node.losses)
-        for node in running:
+        for node in (node for node in self.nodes if node.runs_backward):
             needed.update(view.name for view in node.bottom if view.needs_diff)
             # A copy whose reader has no gradient adds nothing to the sum.
             needed.update(view.name for view in node.top if view.needs_diff or node.layer.type != "Split")
@@ -419,23 +296,71 @@ class Storage:
         for group in self.fused:
             for by, views in ((group.first, group.reads), (group.maker, group.maker_reads)):
                 further.setdefault(id(by), []).extend(views)
+        steps = self._steps_of_backward()
+        for group in self._lent:
+            lending.let_go(group)
+        self._lent = self._may_lend() if self.diff.reuse else []
+        used = self._used(self.diff, steps, further)
         self.diff.take(
             {roots[name] for name in needed},
             {roots[name] for name in pinned} | (set(roots.values()) - written),
-            self._used(self.diff, running[::-1], further),
-            self._scratch_of_backward(running) if self.diff.reuse else [],
+            used,
+            self._scratch_of_backward(steps) if self.diff.reuse else [],
+            places=self._sums_of_copies(steps, used),
+            guests=lending.stays(self._lent, steps, -len(self.nodes)),
         )
-        self._began_with["diff"] = self._copies(self.diff, self.outputs)
-        self._weigh(loss for node in self.nodes for loss in node.losses)
+        for group, start in zip(self._lent, self.diff.guests, strict=True):
+            lending.put(group, self.diff.arena[start:])
+        losses = [loss for node in self.nodes for loss in node.losses]
+        unwritten = [view for view, _ in losses if view.diff is not None and roots[view.name] not in written]
+        given = {view.name: view for view in (*self.outputs, *unwritten)}
+        self._began_with["diff"] = self._copies(self.diff, list(given.values()))
+        self._weigh(losses)
+
+    def _steps_of_backward(self) -> list[tuple[int, Node]]:
+        """The nodes whose backward passes run, in that order and numbered so; forward passes have the steps below 0,
+        the last one -1."""
+        return list(enumerate(node for node in reversed(self.nodes) if node.runs_backward))
+
+    def _indices(self) -> dict[int, int]:
+        """The id of a node -> its place in the net."""
+        return {id(node): i for i, node in enumerate(self.nodes)}
+
+    def _sums_of_copies(self, steps: Sequence[tuple[int, Node]], used: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+        """Root -> another, whose place it may take: the sum over the diffs of copies, which is written where the first
+        of these is read for the last time."""
+        by = {id(group.copier): group.first for group in self.fused if group.copier is not None}
+        step = {id(node): i for i, node in steps}
+        places, roots = {}, self.diff.roots
+        for i, node in steps:
+            copies = [roots[view.name] for view in node.top if view.needs_diff]
+            if node.layer.adds_diffs and fusion.speaks_for(node.layer, "adds_diffs") and copies:
+                made, last = roots[node.bottom[0].name], step[id(by.get(id(node), node))]
+                if used[copies[0]][1] == last and used[made][0] == i:
+                    places[made] = copies[0]
+        return places
+
+    def _may_lend(self) -> list[fusion.Group]:
+        """The groups that keep things among the diffs."""
+        inputs = {self.data.roots[view.name] for view in self.inputs}
+        return [] if self.pieces else lending.plan(self.nodes, self.fused, self.data.roots, inputs | self._looked_at)
+
+    def _settle(self, groups: Sequence[fusion.Group]) -> None:
+        """Gives what these keep memory of its own again."""
+        for group in groups:
+            lending.put(group, lending.kept(group).copy().reshape(-1))
+            self._lent.remove(group)
+        if self._spent:
+            lending.feed(groups)
 
     @staticmethod
     def _used(
-        plane: Plane, nodes: Sequence[Node], further: Mapping[int, Sequence[View]] | None = None
+        plane: Plane, steps: Sequence[tuple[int, Node]], further: Mapping[int, Sequence[View]] | None = None
     ) -> dict[str, tuple[int, int]]:
-        """Root -> the first and the last of these nodes that reads or writes it. ``further``: what the node of that id
-        reads beside its own blobs."""
+        """Root -> the first and the last of these steps in which a node reads or writes it. ``further``: what the node
+        of that id reads beside its own blobs."""
         used: dict[str, tuple[int, int]] = {}
-        for i, node in enumerate(nodes):
+        for i, node in steps:
             for view in (*node.bottom, *node.top, *(further or {}).get(id(node), ())):
                 root = plane.roots[view.name]
                 used[root] = (used.get(root, (i, i))[0], i)
@@ -444,18 +369,18 @@ class Storage:
     def _scratch_sizes(self) -> list[int]:
         return [node.layer.scratch_size(*node.layer.bottom_shapes) for node in self.nodes]
 
-    def _scratch_of_backward(self, running: Sequence[Node]) -> list[memory.Interval]:
-        """When each node's scratch is needed, counted as diffs are. In forward none of them is: that is step -1. Nodes
-        whose forward passes run again need it then, too."""
-        step = {id(node): i for i, node in enumerate(reversed(running))}
-        again: dict[int, tuple[tuple[int, int], ...]] = {}
+    def _scratch_of_backward(self, steps: Sequence[tuple[int, Node]]) -> list[memory.Interval]:
+        """When each node's scratch is needed, counted as diffs are. Nodes whose forward passes run again need it then,
+        too."""
+        step = {id(node): i for i, node in steps}
+        again: dict[int, tuple[tuple[int, int], ...]] = {id(node): ((i, i),) for i, node in steps}
         for piece in self.pieces:
             if piece.backward is not None:
                 then = step[id(self.nodes[piece.backward[0]])]
-                again |= {id(node): ((then, then),) for node in piece.makers}
+                again |= {id(node): (*again.get(id(node), ()), (then, then)) for node in piece.makers}
         return [
-            memory.Interval(size, step.get(id(node), -1), step.get(id(node), -1), again.get(id(node), ()))
-            for node, size in zip(self.nodes, self._scratch_sizes(), strict=True)
+            memory.Interval(size, i, i, again.get(id(node), ()))
+            for i, (node, size) in enumerate(zip(self.nodes, self._scratch_sizes(), strict=True), -len(self.nodes))
         ]
 
     def _copies(self, plane: Plane, views: Sequence[View]) -> list[tuple[View, Any]]:
@@ -470,6 +395,7 @@ class Storage:
 
     def _take_state(self) -> None:
         absorbed = {id(node) for group in self.fused for node in group.others}
+        lent = {id(group.first) for group in self._lent}
         for node in self.nodes:
             layer = node.layer
             if id(node) in absorbed:
@@ -477,6 +403,8 @@ class Storage:
                 continue
             for name, (shape, dtype) in layer.state_shapes(*layer.bottom_shapes).items():
                 old = layer.state.get(name)
+                if name == lending.KEPT and id(node) in lent:
+                    continue
                 if old is None or old.shape != tuple(shape):
                     layer.state[name] = self.device.zeros(tuple(shape), dtype)
 
@@ -505,8 +433,12 @@ class Storage:
                 self.scratch = None
                 for node in self.nodes:
                     node.layer.scratch = None
+                for group in self._may_lend():  # and what these keep
+                    lending.let_go(group)
+                self.device.free_memory()
             self._take_diffs()
             self._take_scratch()
+            self._spent = bool(self._lent)
 
     # Passes.
 
@@ -516,6 +448,7 @@ class Storage:
             self.part()
         self._passes += 1
         self._begin("data", whole)
+        self._spent = False
 
     def end_forward(self) -> None:
         """Is told that it ended well."""
@@ -532,6 +465,9 @@ class Storage:
             self._learn()
         self.need_diffs()
         self._begin("diff", whole)
+        if self._spent:
+            lending.feed(self._lent)
+        self._spent = bool(self._lent)
         self._tell_who_is_seen()
 
     @property
@@ -608,6 +544,7 @@ class Storage:
         if self.diff.scratch:
             given = [(view, view.diff.copy()) for view in self.outputs if view.diff is not None]
             self._take_diffs()
+            self._spent = bool(self._lent)
             for view, diff in given:
                 view.diff[...] = diff
         self._take_scratch()
@@ -619,19 +556,26 @@ class Storage:
     # Looking.
 
     def look(self, name: str, kind: str) -> Any:
-        """The array of a blob, which is the user's to read and write from now on."""
+        """The array of a blob, which is the user's to read and write from now on; of a GPU's memory he has a copy."""
         plane = self.data if kind == "data" else self.diff
         root = plane.roots[name]
         if kind == "data":
             self.part(name)
             if any(root in piece.reads for piece in self.pieces):  # a user who looks may write
                 self._keep_all(kind)
+            self._looked_at.add(root)
+            self._settle([group for group in self._lent if root in lending.fed_by(group, plane.roots)])
         if root in plane.shared and self._moment[kind] is not None:
             self._keep_all(kind)
         elif root in plane.shared or root not in plane.own:
             self.want(name, kind)
-        self._lay_plain([group for group in self.groups if name in group])
+        if self.device.is_host:
+            self.lay_plain(name)
         return getattr(self.views[name], kind)
+
+    def lay_plain(self, name: str) -> None:
+        """Puts a blob's values into plain order, for good: for who has the array itself, and no copy."""
+        self._lay_plain([group for group in self.groups if name in group])
 
     def is_overwritten(self, name: str) -> bool:
         """Whether some layer works in place on a blob's data."""
@@ -667,6 +611,8 @@ class Storage:
         plane = self.data if kind == "data" else self.diff
         if kind == "data":
             self._stop_waiting()
+        else:
+            self._settle(list(self._lent))
         moment, now = self._moment[kind], self._now(kind)
         had_scratch = bool(plane.scratch)
         lost = plane.keep_all()
@@ -718,9 +664,7 @@ class Storage:
     def _repeat_forward(self) -> None:
         for node in self.nodes:
             if node.bottom and node.top:
-                node.layer.repeats = True
-                node.forward(node.bottom, node.top)
-                node.layer.repeats = False
+                node.repeat()
 
     def _repeat_backward(self) -> None:
         self._tell_who_is_seen()
@@ -733,11 +677,12 @@ class Storage:
 
     def bytes(self) -> dict[str, int]:
         """What it takes, by purpose."""
+        lent = sum(lending.kept(group).nbytes for group in self._lent)
         copies = {kind: sum(copy.nbytes for _, copy in pairs) for kind, pairs in self._began_with.items()}
         return {
             "data": self.data.bytes() + copies["data"],
             "diff": self.diff.bytes() + copies["diff"],
-            "state": sum(array.nbytes for node in self.nodes for array in node.layer.state.values()),
+            "state": sum(array.nbytes for node in self.nodes for array in node.layer.state.values()) - lent,
             "scratch": 0 if self.scratch is None else self.scratch.nbytes,
         }
 

@@ -315,8 +315,8 @@ def test_the_order_of_a_gpu_s_jobs(monkeypatch):
         ("PyTorch, eager", "train", "lenet", 12),
         ("LayerForge", "waiting", "alexnet", 2),
         ("LayerForge", "waiting", "lenet", 2),
-        ("LayerForge", "layers", "alexnet", 3),
-        ("LayerForge", "layers", "lenet", 3),
+        ("LayerForge", "layers", "alexnet", 4),
+        ("LayerForge", "layers", "lenet", 4),
         ("PyTorch, compiled", "train", "alexnet", 2),
         ("PyTorch, compiled", "train", "lenet", 2),
         ("PyTorch, compiled", "infer", "alexnet", 4),
@@ -341,7 +341,7 @@ def answer(side, job):
         return {"seconds": 0.0125, "waiting": 0.0123, "threads": 16}
     if job["do"] == "layers":
         return {"layers": [("conv1", "Convolution", 0.5, 1.25)]}
-    ms = {"replayed": 10, "launched": 20, "eager": 16, "channels_last": 14, "compiled": 15}
+    ms = {"replayed": 10, "launched": 20, "eager": 16, "channels_last": 14, "compiled": 15, "plain": 16}
     ms = ms.get(job["form"], 10)
     if job["form"] == "compiled":
         if job["math"] == "tf32":
@@ -387,7 +387,8 @@ def test_the_report_of_a_gpu(monkeypatch, capsys):
         f"| alexnet | 256 | {' | '.join(rates[:3])} | out of memory | 1.40 |",
         "- PyTorch, compiled, alexnet 1, float32: out of memory: CUDA out of memory. It wants",
         "| training | alexnet | 256 | tf32 | 2.50 (1.00) | 3.00 (1.00) | 2.00 (1.00) |  |",
-        f"| alexnet | 256 | tf32 | {rates[0]} | {rates[4]} | 1 |",
+        f"| alexnet | 256 | tf32 | {rates[0]} | {rates[4]} | {rates[1]} | 1 |",
+        f"| alexnet | 256 | float32 | {rates[0]} | {rates[4]} |  | 1 |",
         "| PyTorch, eager | train googlenet 256, float32 | 3.2 |",
         "Training from an LMDB of 1,024 raw records in the page cache.",
         "| alexnet | 256 | 256x256x3 | float32 | 20,480 | 1.2% | 16 |",

@@ -144,10 +144,11 @@ class FakeCupy:
         self.loaded[len(self.loaded) + 1] = self.names[name]
         return SimpleNamespace(ptr=len(self.loaded))
 
-    def launch(self, function, blocks, y, z, threads, v, w, shared, stream, arguments, extra):
-        assert (y, z, v, w, shared, stream, extra) == (1, 1, 256 // threads, 1, 0, 77, 0)
+    def launch(self, function, blocks, y, z, *of_block):
+        *threads, shared, stream, arguments, extra = of_block
+        assert (y, z, np.prod(threads), shared, stream, extra) == (1, 1, 256, 0, 77, 0)
         key = self.loaded[function]
-        self.launched.append((key, blocks, threads))
+        self.launched.append((key, blocks, tuple(threads)))
         play = device.get("emulated").launch
         if self.stream.kept is None:
             play(SimpleNamespace(key=key, family=""), blocks, threads, arguments)
@@ -377,7 +378,7 @@ def test_kernels_are_compiled_once_and_kept_on_the_disk(fake, monkeypatch):
             K.relu_forward(x, y, slope)
             values = np.arange(1000) - 500
             np.testing.assert_array_equal(gpu.to_numpy(y), np.where(values > 0, values, slope * values))
-        assert cupy.launched == [("activation/relu_forward/float/narrow", 4, 256)] * 2
+        assert cupy.launched == [("activation/relu_forward/float/narrow", 4, (256, 1, 1))] * 2
         monkeypatch.setattr(nvrtc, "compile", None)
 
 
@@ -475,7 +476,7 @@ def test_numbers_go_together(fake):
         double.set(-i / 7)
         assert there(single, step, double) == [np.float32(i / 7), 2**60 + i, -i / 7]
     launches = len(cupy.launched)
-    assert cupy.launched == [("results/set_numbers/float/narrow", 1, 256)] * 9
+    assert cupy.launched == [("results/set_numbers/float/narrow", 1, (256, 1, 1))] * 9
     single.set(3 / 7)  # as it is
     with gpu.sending():
         step.set(5)
@@ -591,16 +592,29 @@ def test_work_beside_other_work(fake, monkeypatch):
 
 def test_large_grids_turn(fake):
     fake()
-    assert device.get("gpu").grid(10**9) == (4 * cuda.WAVES, 256)
+    assert device.get("gpu").grid(10**9) == (4 * cuda.WAVES, (256, 1, 1))
 
 
 def test_teams(fake):
     """Warps, eight in a block, for short sums and for very many; else blocks."""
     fake()
-    grid = device.get("gpu").grid_of_teams
-    assert [grid(n, 49) for n in (3, 17, 10**9)] == [(1, 32), (3, 32), (4 * cuda.WAVES, 32)]
-    assert [grid(n, 784) for n in (3, 7, 8, 10**9)] == [(3, 256), (7, 256), (1, 32), (4 * cuda.WAVES, 32)]
-    assert [grid(n, 3136) for n in (3, 10**9)] == [(3, 256), (4 * cuda.WAVES, 256)]
+    grid, most = device.get("gpu").grid_of_teams, 4 * cuda.WAVES
+    warps, block = (1, 32, 8), (1, 256, 1)
+    assert [grid(n, 49, 1) for n in (3, 17, 10**9)] == [(1, warps), (3, warps), (most, warps)]
+    assert [grid(n, 784, 1) for n in (3, 7, 8, 10**9)] == [(3, block), (7, block), (1, warps), (most, warps)]
+    assert [grid(n, 3136, 1) for n in (3, 10**9)] == [(3, block), (most, block)]
+
+
+def test_teams_for_rows_side_by_side(fake):
+    """As many rows as lie together, 32 at most; 8 where rows are few. No team has rows that do not."""
+    fake()
+    grid, most = device.get("gpu").grid_of_teams, 4 * cuda.WAVES
+    assert [grid(n, 784, 64) for n in (64, 128, 64000)] == [(8, (8, 32, 1)), (4, (32, 8, 1)), (most, (32, 8, 1))]
+    assert [grid(n, 49, 64) for n in (64, 192, 256)] == [(1, (8, 4, 8)), (6, (32, 8, 1)), (1, (32, 1, 8))]
+    assert grid(64000, 49, 64) == (most, (32, 1, 8))
+    assert [grid(600, 784, side)[1] for side in (1, 5, 12, 24, 600)] == [
+        (1, 32, 8), (1, 32, 8), (4, 64, 1), (8, 32, 1), (8, 32, 1)
+    ]  # fmt: skip
 
 
 def test_a_damaged_file_of_kernels_is_made_again(fake, tmp_path):
@@ -651,8 +665,8 @@ def test_cudnn(fake, monkeypatch, tmp_path):
         def on(self, stream):
             assert stream == 77
 
-        def run(self, way, geometry, mode, **pointers):
-            ran.append((way, geometry, mode, pointers))
+        def run(self, way, geometry, last, mode, **pointers):
+            ran.append((way, geometry, last, mode, pointers))
             return True
 
     monkeypatch.setattr(cuda.cudnn, "module", lambda: "the package")
@@ -660,8 +674,8 @@ def test_cudnn(fake, monkeypatch, tmp_path):
     monkeypatch.setattr(cuda, "load", lambda name: emulated.HostBlas())
     monkeypatch.setattr(cuda, "WORKSPACE", 1 << 10)
     with gpu.math("tf32"):
-        assert gpu.convolve("data", "geometry", x=1)
-    assert ran == ["run"] * 4 + [("data", "geometry", "tf32", {"x": 1})]
+        assert gpu.convolve("data", "geometry", (False, True), x=1)
+    assert ran == ["run"] * 4 + [("data", "geometry", (False, True), "tf32", {"x": 1})]
 
 
 def test_moments(fake, monkeypatch):

@@ -29,7 +29,11 @@ KERNEL void count(index_t i, int32_t* y, const uint8_t* bytes, int n, index_t st
 
 def test_reductions():
     text = HEADER.replace("KERNEL void count", "REDUCTION void count")
-    assert [(each.name, each.reduces) for each in signatures(text)] == [("scale", False), ("count", True)]
+    assert [(each.name, each.reduces, each.across) for each in signatures(text)] == [
+        ("scale", False, None), ("count", True, None)
+    ]  # fmt: skip
+    text = HEADER.replace("KERNEL void count", "REDUCTION ACROSS(stride) void count")
+    assert [(each.reduces, each.across) for each in signatures(text)] == [(False, None), (True, 3)]
     assert grid_source("a.h", False, True) == (
         '#define LAYERFORGE_GRID\n#define LAYERFORGE_TEAM\n#include "kernels/a.h"\n#include "grid.h"\n'
     )

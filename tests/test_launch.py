@@ -151,9 +151,41 @@ def test_long_sums_are_the_work_of_teams():
                 np.testing.assert_array_equal(emulated.to_numpy(again), emulated.to_numpy(y))
     finally:
         device.homes[type(X)] = kept
-    float_, double = ("broadcast/sum_rows/float/narrow", 1, 32), ("broadcast/sum_rows/double/narrow", 1, 32)
-    team = [(f"{float_[0]}/team", 3, 1)] * 2 + [(f"{double[0]}/team", 3, 1)] * 2
+    float_, double = (f"broadcast/sum_rows/{each}/narrow" for each in ("float", "double"))
+    team = [(f"{each}/team", 3, (1, 1, 1)) for each in (float_, float_, double, double)]
+    float_, double = ((each, 1, (32, 1, 1)) for each in (float_, double))
     assert forms == [float_, float_, double, double, *team, *team]
+
+
+def test_rows_side_by_side_are_told_to_the_device():
+    """What the kernel's header names says how many they are."""
+    found = []
+
+    class Recorder(type(emulated)):
+        def grid_of_teams(self, count, terms, side):
+            found.append((count, terms, side))
+            return super().grid_of_teams(count, terms, side)
+
+    recorder = Recorder()
+    K, x = Kernels("broadcast.h"), there(np.arange(10 * 6 * 50, dtype=np.float32))
+    columns, lanes, rows = (there(np.zeros(n, np.float32)) for n in (6, 60, 60))
+    kept = device.homes[type(X)]
+    device.homes[type(X)] = lambda array: recorder
+    try:
+        K.sum_columns(x, columns, 500, 6, False)
+        K.lane_sums(x, None, lanes, 50, 6)
+        K.sum_rows(x, rows, 50, 1)
+        with pytest.raises(KernelError) as caught:
+            K.lane_sums(x, None, lanes, 50, "6")
+    finally:
+        device.homes[type(X)] = kept
+    assert found[:3] == [(6, 500, 6), (60, 50, 6), (60, 50, 1)]
+    assert str(caught.value) == (
+        "kernel lane_sums (broadcast.h): argument block: expected an integer, received str '6'"
+    )
+    given = np.arange(3000, dtype=np.float64)
+    np.testing.assert_allclose(emulated.to_numpy(columns), given.reshape(500, 6).sum(0), rtol=1e-6)
+    np.testing.assert_allclose(emulated.to_numpy(lanes), given.reshape(10, 50, 6).sum(1).ravel(), rtol=1e-6)
 
 
 def test_a_form_names_itself_and_its_siblings():
@@ -174,9 +206,9 @@ def test_a_form_names_itself_and_its_siblings():
 
 def test_what_a_cpu_cannot():
     for call in (
-        lambda: cpu.launch(None, 1, 1, 0),
+        lambda: cpu.launch(None, 1, (1, 1, 1), 0),
         lambda: cpu.grid(1),
-        lambda: cpu.grid_of_teams(1, 1),
+        lambda: cpu.grid_of_teams(1, 1, 1),
     ):
         with pytest.raises(KernelError) as caught:
             call()

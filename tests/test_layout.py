@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerforge as lf
-from layerforge import engines, layout, schema
+from layerforge import engines, order, schema
 
 BLOCK = engines.block("cpu", np.float32)
 
@@ -192,7 +192,7 @@ def test_a_new_shape():
 def test_to_plain(shape, block):
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     lies = np.moveaxis(x.reshape(shape[0], -1, block, *shape[2:]), 2, -1).copy().reshape(-1)
-    layout.to_plain(lies, shape, block)
+    order.to_plain(lies, shape, block)
     np.testing.assert_array_equal(lies.reshape(shape), x)
 
 

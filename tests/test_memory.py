@@ -37,6 +37,15 @@ def test_a_chain_takes_its_peak():
     assert len(offsets) == len(sizes)
 
 
+def test_more_rounds_where_the_first_takes_too_much(monkeypatch):
+    """Neither the largest first nor the longest first finds what fits; who came to lie highest then goes earlier."""
+    intervals = [Interval(64 * size, first, last) for size, first, last in ((2, 1, 4), (2, 1, 1), (2, 0, 3), (3, 4, 4))]
+    assert plan(intervals) == ([256, 128, 0, 0], 6 * 64)
+    for rounds in (0, 1):
+        monkeypatch.setattr(memory, "ROUNDS", rounds)
+        assert plan(intervals)[1] == 7 * 64
+
+
 def test_nothing_to_plan():
     assert plan([]) == ([], 0)
     assert plan([Interval(0, 0, 5)]) == ([0], 0)

@@ -38,6 +38,12 @@ NETS = {
     "stochastic pooling": CONV
     + layer("pool", "Pooling", "conv", "pool", "pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }")
     + HEAD % "pool",
+    "channels last": 'math_mode: "tf32"'
+    + CONV
+    + layer("drop", "Dropout", "conv")
+    + layer("pool", "Pooling", "conv", "pool", "pooling_param { kernel_size: 2 }")
+    + CONV.replace('"conv"', '"again"').replace('bottom: "x"', 'bottom: "pool"')
+    + HEAD % "again",
     "batch normalisation": CONV
     + layer("bn", "BatchNorm", "conv", "bn")
     + layer("scale", "Scale", "bn", "bn", "scale_param { bias_term: true }")

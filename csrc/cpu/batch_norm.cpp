@@ -2,6 +2,7 @@
 // of a position lie side by side, by lines: the channels of a position. The second pass over an array goes backwards:
 // what the first one read last may still be in the cache.
 #include "avx512.h"
+#include "column_sums.h"
 #include "strips.h"
 
 #ifdef LAYERFORGE_AVX512
@@ -272,23 +273,66 @@ void lane_moments(index_t count, const T* x, T* mean, T* square, index_t channel
     });
 }
 
+// Neighbouring channels side by side.
+template <class Body>
+struct Each {
+  CLONES static void run(int64_t begin, int64_t end, Body body) {
+    INDEPENDENT
+    for (int64_t c = begin; c < end; ++c) body(c);
+  }
+};
+template <class Body>
+void each(int64_t begin, int64_t end, Body body) {
+  Each<Body>::run(begin, end, body);
+}
+
+template <class T>
+void batch_statistics(index_t count, const T* lane_mean, const T* lane_square, T* mean, T* scale, T* running_mean,
+                      T* running_variance, T* factor, index_t items, index_t channels, index_t inner, T eps, T keep) {
+  parallel(count, [=](int64_t begin, int64_t end, int) {
+    const T number = T(items * inner), others = number > 1 ? number - 1 : T(1);
+    T* const square = scale;  // until it is known
+    std::fill(mean + begin, mean + end, T(0));
+    std::fill(square + begin, square + end, T(0));
+    for (int64_t n = 0; n < items; ++n) {
+      const T* const line = lane_mean + n * channels;
+      each(begin, end, [=](int64_t c) { mean[c] += line[c]; });
+    }
+    each(begin, end, [=](int64_t c) { mean[c] /= T(items); });
+    for (int64_t n = 0; n < items; ++n) {
+      const T* const line = lane_mean + n * channels;
+      each(begin, end, [=](int64_t c) { square[c] += (line[c] - mean[c]) * (line[c] - mean[c]); });
+    }
+    each(begin, end, [=](int64_t c) { square[c] *= T(inner); });
+    for (int64_t n = 0; lane_square && n < items; ++n) {
+      const T* const line = lane_square + n * channels;
+      each(begin, end, [=](int64_t c) { square[c] += line[c]; });
+    }
+    if (running_mean) each(begin, end, [=](int64_t c) { running_mean[c] = keep * running_mean[c] + mean[c]; });
+    if (running_variance)
+      each(begin, end, [=](int64_t c) { running_variance[c] = keep * running_variance[c] + square[c] / others; });
+    each(begin, end, [=](int64_t c) { scale[c] = 1 / std::sqrt(square[c] / number + eps); });
+  });
+  if (factor) factor[0] = keep * factor[0] + 1;
+}
+
 template <class T>
 void batch_norm_forward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, T* y, T* kept,
                         T slope, index_t channels, index_t positions, index_t block, index_t first, index_t all) {
   if (count == 0) return;
   if (is_line(channels, positions, block, all))
-    lines(count, channels, [=](int64_t e, int64_t c) {
+    lines(count * positions, channels, [=](int64_t e, int64_t c) {
       const T value = x[e];
       if (kept) kept[e] = value;
       const T t = ((value - mean[c]) * scale[c]) * (w ? w[c] : T(1)) + (b ? b[c] : T(0));
       y[e] = t > 0 ? t : slope * t;
     });
   else
-    parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
+    parallel(count / block, [=](int64_t begin, int64_t end, int) {
       const Share share(channels, positions, block, first, all);
 #ifdef LAYERFORGE_AVX512
       if constexpr (std::is_same_v<T, float>)
-        if (has_avx512() && block == kLanes && x != y && goes_past_caches(count / channels * all, y, kept))
+        if (has_avx512() && block == kLanes && x != y && goes_past_caches(count / channels * all * positions, y, kept))
           return forward_past_caches(begin, end, x, {mean, scale, w, b}, y, kept, slope, share);
 #endif
       Rows<T>::forward(begin, end, x, {mean, scale, w, b}, y, kept, slope, share);
@@ -301,14 +345,14 @@ void normalised_sum(index_t count, const T* a, const T* mean_a, const T* scale_a
                     index_t channels, index_t positions, index_t block) {
   if (count == 0) return;
   if (positions == 1 || block == channels)
-    lines(count, channels, [=](int64_t e, int64_t c) {
+    lines(count * positions, channels, [=](int64_t e, int64_t c) {
       const T left = mean_a ? ((a[e] - mean_a[c]) * scale_a[c]) * (w_a ? w_a[c] : T(1)) + (b_a ? b_a[c] : T(0)) : a[e];
       const T right = mean_b ? ((b[e] - mean_b[c]) * scale_b[c]) * (w_b ? w_b[c] : T(1)) + (b_b ? b_b[c] : T(0)) : b[e];
       const T t = left + right;
       y[e] = t > 0 ? t : slope * t;
     });
   else
-    parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
+    parallel(count / block, [=](int64_t begin, int64_t end, int) {
       Rows<T>::sum(begin, end, a, {mean_a, scale_a, w_a, b_a}, b, {mean_b, scale_b, w_b, b_b}, y, slope,
                    channels / block, positions, block);
     });
@@ -337,12 +381,21 @@ void lane_products(index_t count, const T* x, const T* mean, const T* scale, con
 }
 
 template <class T>
+void batch_products(index_t count, const T* lane_sum, const T* lane_dot, const T* scale, T* sum, T* dot, T* dw, T* db,
+                    index_t items, index_t channels) {
+  add_columns(count, lane_sum, sum, items, channels, false);
+  add_columns(count, lane_dot, dot, items, channels, false);
+  if (dw) each(0, count, [=](int64_t c) { dw[c] += scale[c] * dot[c]; });
+  if (db) each(0, count, [=](int64_t c) { db[c] += sum[c]; });
+}
+
+template <class T>
 void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scale, const T* w, const T* b, const T* dy,
                          const T* sum, const T* dot, T* dx, T* between, T slope, T number, index_t channels,
                          index_t positions, index_t block, index_t first, index_t all) {
   if (count == 0) return;
   if (is_line(channels, positions, block, all))
-    lines(count, channels, [=](int64_t e, int64_t c) {
+    lines(count * positions, channels, [=](int64_t e, int64_t c) {
       const T v = w ? w[c] : T(1);
       const T t = ((x[e] - mean[c]) * scale[c]) * v + (b ? b[c] : T(0));
       const T dz = t > 0 ? dy[e] : slope * dy[e];
@@ -351,12 +404,12 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
       dx[e] = ((dz - level) - (x[e] - mean[c]) * tilt) * scale[c] * v;
     });
   else
-    parallel(count / (positions * block), [=](int64_t begin, int64_t end, int) {
+    parallel(count / block, [=](int64_t begin, int64_t end, int) {
       const Share share(channels, positions, block, first, all);
 #ifdef LAYERFORGE_AVX512
       if constexpr (std::is_same_v<T, float>)
         if (has_avx512() && block == kLanes && !between && x != dx && dy != dx &&
-            goes_past_caches(count / channels * all, dx))
+            goes_past_caches(count / channels * all * positions, dx))
           return backward_past_caches(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, slope, number, share);
 #endif
       Rows<T>::backward(begin, end, x, {mean, scale, w, b}, dy, sum, dot, dx, between, slope, number, share);
@@ -366,7 +419,9 @@ void batch_norm_backward(index_t count, const T* x, const T* mean, const T* scal
 }  // namespace
 
 CPU_KERNEL(lane_moments)
+CPU_KERNEL(batch_statistics)
 CPU_KERNEL(batch_norm_forward)
 CPU_KERNEL(normalised_sum)
 CPU_KERNEL(lane_products)
+CPU_KERNEL(batch_products)
 CPU_KERNEL(batch_norm_backward)

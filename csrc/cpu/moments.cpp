@@ -84,37 +84,14 @@ void row_moments(index_t count, const T* x, T* mean, T* square, index_t inner) {
 
 template <class T>
 void group_moments(index_t count, const T* row_mean, const T* row_square, T* mean, T* square, index_t rows,
-                   index_t first, index_t step, index_t inner) {
-  if (first == 1) {  // the rows of neighbours lie side by side
-    parallel(count, [=](int64_t begin, int64_t end, int) {
-      const int64_t n = end - begin;
-      T *m = mean + begin, *s = square + begin;
-      std::fill(m, m + n, T(0));
-      for (int64_t k = 0; k < rows; ++k) {
-        const T* row = row_mean + k * step + begin;
-        loop(n, [=](int64_t j) { m[j] += row[j]; });
-      }
-      loop(n, [=](int64_t j) { m[j] /= T(rows); });
-      std::fill(s, s + n, T(0));
-      for (int64_t k = 0; k < rows; ++k) {
-        const T* row = row_mean + k * step + begin;
-        loop(n, [=](int64_t j) { s[j] += (row[j] - m[j]) * (row[j] - m[j]); });
-      }
-      loop(n, [=](int64_t j) { s[j] *= T(inner); });
-      for (int64_t k = 0; row_square && k < rows; ++k) {
-        const T* row = row_square + k * step + begin;
-        loop(n, [=](int64_t j) { s[j] += row[j]; });
-      }
-    });
-    return;
-  }
+                   index_t inner) {
   parallel(count, [=](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      const T* means = row_mean + i * first;
-      const T m = add_up<T>(rows, [=](int64_t k) { return means[k * step]; }) / T(rows);
+      const T *means = row_mean + i * rows, *squares = row_square + i * rows;
+      const T m = add_up<T>(rows, [=](int64_t k) { return means[k]; }) / T(rows);
       mean[i] = m;
-      square[i] = T(inner) * add_up<T>(rows, [=](int64_t k) { return (means[k * step] - m) * (means[k * step] - m); });
-      if (row_square) square[i] += add_up<T>(rows, [=](int64_t k) { return row_square[i * first + k * step]; });
+      square[i] = T(inner) * add_up<T>(rows, [=](int64_t k) { return (means[k] - m) * (means[k] - m); });
+      square[i] += add_up<T>(rows, [=](int64_t k) { return squares[k]; });
     }
   });
 }

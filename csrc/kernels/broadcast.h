@@ -9,7 +9,7 @@
 KERNEL index_t met_in_blocks(index_t i, index_t size, index_t inner, index_t block) {
   const index_t row = divided(i, inner * block).quotient;
   const index_t of_blocks = divided(row, size / block).rest;
-  return block == 1 ? of_blocks : of_blocks * block + i % block;
+  return block == 1 ? of_blocks : of_blocks * block + divided(i, block).rest;
 }
 
 // y = x * w + b; w and b may be null, for 1 and 0. y may be x.
@@ -29,7 +29,7 @@ KERNEL void shift(index_t i, const T* x, const T* b, T* y, index_t size, index_t
 
 // Lane i of (rows, inner, block), (i / block, j, i % block): the sum of x, or with y, which may be null, of x * y
 template <class T>
-REDUCTION void lane_sums(index_t i, const T* x, const T* y, T* sum, index_t inner, index_t block) {
+REDUCTION ACROSS(block) void lane_sums(index_t i, const T* x, const T* y, T* sum, index_t inner, index_t block) {
   const index_t at = i / block * inner * block + i % block;
   x += at;
   if (y) y += at;
@@ -56,6 +56,16 @@ REDUCTION void prelu_rows(index_t i, const T* x, const T* dy, T* rows, index_t i
   dy += i * inner;
   const T sum = sum_of<T>(inner, [&](index_t j) { return x[j] > 0 ? T(0) : dy[j] * x[j]; });
   if (leads()) rows[i] = sum;
+}
+
+// The same over lane i of (rows, inner, block), as in lane_sums
+template <class T>
+REDUCTION ACROSS(block) void prelu_lanes(index_t i, const T* x, const T* dy, T* sum, index_t inner, index_t block) {
+  const index_t at = i / block * inner * block + i % block;
+  x += at;
+  dy += at;
+  const T total = sum_of<T>(inner, [&](index_t j) { return x[j * block] > 0 ? T(0) : dy[j * block] * x[j * block]; });
+  if (leads()) sum[i] = total;
 }
 
 // rows_i = factor * sum over row i of x: (rows, inner) -> (rows)
@@ -85,7 +95,7 @@ REDUCTION void dot_rows(index_t i, const T* a, const T* b, T* rows, index_t inne
 
 // y_i = sum over n of rows_(n, i), added to y_i or not: (outer, size) -> (size)
 template <class T>
-REDUCTION void sum_columns(index_t i, const T* rows, T* y, index_t outer, index_t size, bool add) {
+REDUCTION ACROSS(size) void sum_columns(index_t i, const T* rows, T* y, index_t outer, index_t size, bool add) {
   const T sum = sum_of<T>(outer, [&](index_t n) { return rows[n * size + i]; });
   if (leads()) y[i] = add ? y[i] + sum : sum;
 }

@@ -13,7 +13,8 @@ KERNEL void shift_and_rectify(index_t i, const T* b, T* y, index_t columns, T sl
 
 // Column i: dy becomes the gradient of what was rectified to y, and db its sum, added to db or not.
 template <class T>
-REDUCTION void rectified_bias(index_t i, const T* y, T* dy, T* db, index_t rows, index_t columns, T slope, bool add) {
+REDUCTION ACROSS(columns) void rectified_bias(index_t i, const T* y, T* dy, T* db, index_t rows, index_t columns,
+                                              T slope, bool add) {
   y += i;
   dy += i;
   const T sum = sum_in_order<T>(rows, [&](index_t n) {
@@ -45,8 +46,8 @@ REDUCTION void few_outputs(index_t i, const T* x, const T* w, const T* b, T* y, 
 
 // dw = dy^T x, added to dw or not
 template <class T>
-REDUCTION void few_outputs_weights(index_t i, const T* x, const T* dy, T* dw, index_t rows, index_t values,
-                                   index_t outputs, bool transposed, bool add) {
+REDUCTION ACROSS(values) void few_outputs_weights(index_t i, const T* x, const T* dy, T* dw, index_t rows,
+                                                  index_t values, index_t outputs, bool transposed, bool add) {
   const Divided at = divided(i, transposed ? outputs : values);
   x += transposed ? at.quotient : at.rest;
   dy += transposed ? at.rest : at.quotient;

@@ -49,8 +49,8 @@ KERNEL T softmax_loss(const T* row, T label, T maximum, T sum, index_t channels,
 
 // Row i: value = its softmax_loss; maximum and sum are those of softmax_statistics.
 template <class T>
-REDUCTION void softmax_loss_rows(index_t i, const T* x, const T* label, T* maximum, T* sum, T* value, index_t channels,
-                                 index_t inner, bool ignores, int32_t ignored, T most) {
+REDUCTION ACROSS(inner) void softmax_loss_rows(index_t i, const T* x, const T* label, T* maximum, T* sum, T* value,
+                                               index_t channels, index_t inner, bool ignores, int32_t ignored, T most) {
   const T* row = x + scores_of(i, channels, inner);
   const T largest = largest_of<T>(channels, [&](index_t c) { return row[c * inner]; });
   const T total = sum_in_order<T>(channels, [&](index_t c) { return exp(row[c * inner] - largest); });

@@ -9,41 +9,25 @@
 template <class T>
 REDUCTION void row_moments(index_t i, const T* x, T* mean, T* square, index_t inner) {
   x += i * inner;
-  const T m = sum_of<T>(inner, [&](index_t j) { return x[j]; }) / T(inner);
-  const T sum = sum_of<T>(inner, [&](index_t j) { return (x[j] - m) * (x[j] - m); });
+  T m, squares;
+  moments_of<T>(inner, [&](index_t j) { return x[j]; }, m, squares);
   if (!leads()) return;
   mean[i] = m;
-  square[i] = sum;
+  square[i] = squares;
 }
 
-// Group i: mean and square of the rows i * first + k * step, k = 0 ... rows - 1, of `inner` elements each. With
-// inner = 1, row_mean is the array itself and row_square null.
+// Group i: mean and square of `rows` rows that follow each other, of `inner` elements each: (groups, rows) -> (groups)
 template <class T>
 REDUCTION void group_moments(index_t i, const T* row_mean, const T* row_square, T* mean, T* square, index_t rows,
-                             index_t first, index_t step, index_t inner) {
-  const index_t at = i * first;
-  const T squares = row_square ? sum_of<T>(rows, [&](index_t k) { return row_square[at + k * step]; }) : T(0);
-  const T m = sum_of<T>(rows, [&](index_t k) { return row_mean[at + k * step]; }) / T(rows);
-  const T between = sum_of<T>(rows, [&](index_t k) {
-    const T d = row_mean[at + k * step] - m;
-    return d * d;
-  });
-  const T sum = between * T(inner) + squares;
+                             index_t inner) {
+  row_mean += i * rows;
+  row_square += i * rows;
+  T m, between;
+  moments_of<T>(rows, [&](index_t k) { return row_mean[k]; }, m, between);
+  const T within = sum_of<T>(rows, [&](index_t k) { return row_square[k]; });
   if (!leads()) return;
   mean[i] = m;
-  square[i] = sum;
-}
-
-// scale = 1 / sqrt(variance + eps), with the variance of the batch, square / number; and the running sums:
-// running = keep * running + the batch's. The running variance is that of the whole, number / (number - 1) times the
-// batch's. Both may be null.
-template <class T>
-KERNEL void batch_scale(index_t i, const T* mean, const T* square, T* scale, T* running_mean, T* running_variance,
-                        T number, T eps, T keep) {
-  scale[i] = 1 / sqrt(square[i] / number + eps);
-  if (!running_mean) return;
-  running_mean[i] = keep * running_mean[i] + mean[i];
-  running_variance[i] = keep * running_variance[i] + square[i] / (number > 1 ? number - 1 : T(1));
+  square[i] = between * T(inner) + within;
 }
 
 // mean and scale = 1 / sqrt(variance + eps) of the running sums, which are divided by factor; 0 / 0 counts as 0.

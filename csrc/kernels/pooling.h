@@ -104,23 +104,24 @@ KERNEL void average_forward(index_t i, const T* x, T* y, bool count_padding, int
       for (int c = w.begin; c < w.end; ++c) sum += x[(a * H + b) * W + c];
   const int inside = max(d.end - d.begin, 0) * max(h.end - h.begin, 0) * max(w.end - w.begin, 0);
   const int counted = count_padding ? d.padded * h.padded * w.padded : inside;
-  y[i] = inside > 0 ? sum / T(counted) : T(0);
+  y[i] = inside > 0 ? over(sum, T(counted)) : T(0);
 }
 
 // dx = the sum of dy / number of positions over the windows that cover this position. i counts the elements of x.
 template <class T>
 KERNEL void average_backward(index_t i, const T* dy, T* dx, bool count_padding, int D, int H, int W, int kd, int kh,
                              int kw, int sd, int sh, int sw, int pd, int ph, int pw, int od, int oh, int ow) {
-  const Span d = covering(i / W / H % D, kd, sd, pd, od), h = covering(i / W % H, kh, sh, ph, oh);
-  const Span w = covering(i % W, kw, sw, pw, ow);
-  dy += i / W / H / D * od * oh * ow;
+  const Place at = place_of(i, D, H, W);
+  const Span d = all_covering(at.d, kd, sd, pd, od), h = all_covering(at.h, kh, sh, ph, oh),
+             w = all_covering(at.w, kw, sw, pw, ow);
+  dy += at.plane * od * oh * ow;
   T sum = 0;
   for (int a = d.begin; a < d.end; ++a)
     for (int b = h.begin; b < h.end; ++b)
       for (int c = w.begin; c < w.end; ++c) {
         const Span e = window(a, D, kd, sd, pd), f = window(b, H, kh, sh, ph), g = window(c, W, kw, sw, pw);
         const int inside = (e.end - e.begin) * (f.end - f.begin) * (g.end - g.begin);
-        sum += dy[(a * oh + b) * ow + c] / T(count_padding ? e.padded * f.padded * g.padded : inside);
+        sum += over(dy[(a * oh + b) * ow + c], T(count_padding ? e.padded * f.padded * g.padded : inside));
       }
   dx[i] = sum;
 }

@@ -37,28 +37,3 @@ template <class T>
 KERNEL void axpy(index_t i, const T* x, T* y, T factor) {
   y[i] += factor * x[i];
 }
-
-// db[c] = db[c] + the sum of dy over images and positions. dy is (images, channels, positions); i counts channels.
-template <class T>
-KERNEL void add_channel_sums(index_t i, const T* dy, T* db, index_t images, index_t channels, index_t positions) {
-  T total = 0;
-  for (index_t n = 0; n < images; ++n) {
-    const T* row = dy + (n * channels + i) * positions;
-    T lane[16] = {};
-    index_t j = 0;
-    for (; j + 16 <= positions; j += 16)
-      for (int k = 0; k < 16; ++k) lane[k] += row[j + k];
-    for (int k = 0; k < 15; ++k)
-      if (j + k < positions) lane[k] += row[j + k];
-    for (int half = 8; half; half /= 2)
-      for (int k = 0; k < half; ++k) lane[k] += lane[k + half];
-    total += lane[0];
-  }
-  db[i] += total;
-}
-
-// y = y + b[channel]. y is (images, channels, positions).
-template <class T>
-KERNEL void add_channels(index_t i, const T* b, T* y, index_t channels, index_t positions) {
-  y[i] += b[i / positions % channels];
-}

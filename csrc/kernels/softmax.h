@@ -15,7 +15,8 @@ KERNEL index_t row_of(index_t element, index_t channels, index_t inner) {
 
 // Row i: maximum = max over channels of x, sum = sum over channels of exp(x - maximum). A NaN in x is one in sum.
 template <class T>
-REDUCTION void softmax_statistics(index_t i, const T* x, T* maximum, T* sum, index_t channels, index_t inner) {
+REDUCTION ACROSS(inner) void softmax_statistics(index_t i, const T* x, T* maximum, T* sum, index_t channels,
+                                                index_t inner) {
   const T* row = x + row_start(i, channels, inner);
   const T largest = largest_of<T>(channels, [&](index_t c) { return row[c * inner]; });
   const T total = sum_in_order<T>(channels, [&](index_t c) { return exp(row[c * inner] - largest); });
@@ -34,7 +35,7 @@ KERNEL void softmax_forward(index_t i, const T* x, const T* maximum, const T* su
 
 // Row i: dot = sum over channels of y * dy
 template <class T>
-REDUCTION void softmax_dot(index_t i, const T* y, const T* dy, T* dot, index_t channels, index_t inner) {
+REDUCTION ACROSS(inner) void softmax_dot(index_t i, const T* y, const T* dy, T* dot, index_t channels, index_t inner) {
   const index_t start = row_start(i, channels, inner);
   const T total = sum_in_order<T>(channels, [&](index_t c) { return y[start + c * inner] * dy[start + c * inner]; });
   if (leads()) dot[i] = total;

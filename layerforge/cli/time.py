@@ -188,7 +188,9 @@ def engine_of(layer: Any) -> str:
     if not hasattr(layer, "engine"):
         return ""
     block = max(layer.block)
-    return layer.engine.name + (f", blocks of {block}" if block > 1 else "")
+    if block == 1:
+        return layer.engine.name
+    return layer.engine.name + (f", blocks of {block}" if layer.device.is_host else ", channels last")
 
 
 def rate(work: float, seconds: float) -> str:

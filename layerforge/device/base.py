@@ -12,6 +12,9 @@ import numpy as np
 
 from ..errors import DeviceError, KernelError
 
+#: The threads of a block: in x, in y and in z. What these mean to a reduction is said in csrc/portable.h.
+Threads = tuple[int, int, int]
+
 
 class Number:
     """A number in the device's memory: kernels that get it read it when they run, not when they are launched.
@@ -77,6 +80,9 @@ class Device(ABC):
     #: Whether arrays lie in the host's memory: numpy reads and writes them as they are.
     is_host = False
     cache: int | None = None  # bytes of an array that it holds from one pass over them to the next; None: pay no heed
+
+    #: Whether convolutions that may round to TF32 are quicker where blobs lie (N, spatial..., C).
+    channels_last = False
 
     reserve = 0  # bytes that its libraries may want beside what nets take
 
@@ -228,15 +234,15 @@ class Device(ABC):
         """For a while, a `Number` that is set waits for the others, and they go to the device together."""
         return nullcontext()
 
-    def grid(self, count: int) -> tuple[int, int]:
+    def grid(self, count: int) -> tuple[int, Threads]:
         """How many blocks of how many threads a kernel over ``count`` elements gets."""
         raise KernelError(f"{self!r} launches no grids")
 
-    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
-        """How many blocks, and threads in a team, a reduction gets whose elements are sums of so many terms."""
+    def grid_of_teams(self, count: int, terms: int, side: int) -> tuple[int, Threads]:
+        """The same for a reduction over ``count`` rows of so many terms, of which ``side`` rows lie side by side."""
         raise KernelError(f"{self!r} launches no grids")
 
-    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+    def launch(self, form: Any, blocks: int, threads: Threads, arguments: int) -> None:
         """Runs a kernel, a `layerforge.launch.Form`, over a grid; ``arguments``: where those lie, as CUDA wants."""
         raise KernelError(f"{self!r} launches no grids")
 

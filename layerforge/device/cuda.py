@@ -31,16 +31,18 @@ import numpy as np
 from .. import files
 from ..errors import DeviceError, SnapshotError
 from . import cudnn, libraries, nvrtc
-from .base import Branch, Device, Number, Reading, check_gemm, homes, refuse_while_recording
+from .base import Branch, Device, Number, Reading, Threads, check_gemm, homes, refuse_while_recording
 from .cublas import WORKSPACE, Cublas
 from .libraries import load
 
 THREADS = 256  # in a block; csrc/grid.h promises the compiler no more, csrc/portable.h counts on it for teams
 WARP = 32  # threads of a small team, of which a block has several
 BRANCHES = 2  # of a thread's work, at once
+SECTOR = 8  # numbers of float32 that lie in the least piece of memory that is read
 WAVES = 8  # blocks for each of the GPU's places for them, at most: then threads take several elements
 OPTIONS = ("--extra-device-vectorization",)
 LEAST_ARCHITECTURE = 75
+TF32 = 80  # the first architecture whose tensor cores take it
 EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
 NO_DRIVER = (
     'device "gpu": this machine has no NVIDIA driver (libcuda.so.1 is not there); install one, or use device "cpu"'
@@ -169,6 +171,10 @@ class Cuda(Device):
     @property
     def reserve(self) -> int:  # type: ignore[override]
         return WORKSPACE + (cudnn.WORKSPACE if cudnn.available() else 0)
+
+    @property
+    def channels_last(self) -> bool:  # type: ignore[override]
+        return self.architecture >= TF32 and cudnn.available()
 
     @property
     def title(self) -> str:
@@ -450,12 +456,13 @@ class Cuda(Device):
             cache_folder().parent / "cudnn.json",
         )  # fmt: skip
 
-    def convolve(self, way: str, geometry: Any, **pointers: int) -> bool:
-        """Lets cuDNN compute a convolution on arrays at these addresses; False where it has no plan for it."""
+    def convolve(self, way: str, geometry: Any, last: tuple[bool, bool], **pointers: int) -> bool:
+        """Lets cuDNN compute a convolution on arrays at these addresses; False where it has no plan for it. ``last``:
+        whether x, and whether y, has its channels last."""
         self.use()
         with self._products:
             self.cudnn.on(self.current.ptr)
-            return self.cudnn.run(way, geometry, self.cublas.mode, **pointers)
+            return self.cudnn.run(way, geometry, last, self.cublas.mode, **pointers)
 
     def _seconds(self, run: Callable[[], None]) -> float:
         """How long it takes, the best of some."""
@@ -470,21 +477,28 @@ class Cuda(Device):
 
     # Kernels.
 
-    def grid(self, count: int) -> tuple[int, int]:
-        return min(self._places * WAVES, -(-count // THREADS)), THREADS
+    def grid(self, count: int) -> tuple[int, Threads]:
+        return min(self._places * WAVES, -(-count // THREADS)), (THREADS, 1, 1)
 
-    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
-        """Warps where terms are few, or sums so many that warps fill the GPU: they wait for nobody."""
-        warps = terms <= 4 * WARP or (terms <= 32 * WARP and count >= 2 * self._places)
-        threads = WARP if warps else THREADS
-        return min(self._places * WAVES, -(-count * threads // THREADS)), threads
+    def grid_of_teams(self, count: int, terms: int, side: int) -> tuple[int, Threads]:
+        """Warps where threads have few terms, or teams are so many that warps fill the GPU: they wait for nobody.
 
-    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+        A team has up to 32 rows that lie side by side, or 8, which it reads in whole sectors too, where rows are few.
+        """
+        rows = math.gcd(side, count, WARP)
+        if rows > SECTOR and count < rows * self._places:
+            rows = SECTOR
+        each, teams = terms * rows // WARP, count // rows
+        warps = each <= 4 or (each <= 64 and teams >= 2 * self._places)
+        team = WARP if warps else THREADS
+        return min(self._places * WAVES, -(-teams * team // THREADS)), (rows, team // rows, THREADS // team)
+
+    def launch(self, form: Any, blocks: int, threads: Threads, arguments: int) -> None:
         function = self._functions.get(form.key)
         if function is None:
             function = self._build(form)
         self.cupy.cuda.driver.launchKernel(
-            function, blocks, 1, 1, threads, THREADS // threads, 1, 0, self.current.ptr, arguments, 0
+            function, blocks, 1, 1, *threads, 0, self.current.ptr, arguments, 0
         )  # fmt: skip
 
     def _build(self, form: Any) -> int:

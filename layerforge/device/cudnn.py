@@ -90,10 +90,11 @@ class Operation:
     """One convolution as a graph of cuDNN's, and the plans that may compute it.
 
     ``way`` is "forward", "biased" (forward, plus a bias), "rectified" (and then max(0, that)), "data" or "weights".
-    ``where`` is a handle, or what stands for a GPU that is not there.
+    ``last``: whether the channels of x, and of y, lie last. Weights are plain; those of a single tap are so in either
+    order, and cuDNN has more plans for this one. ``where`` is a handle, or what stands for a GPU that is not there.
     """
 
-    def __init__(self, cudnn: Any, way: str, g: Geometry, mode: str, **where: Any):
+    def __init__(self, cudnn: Any, way: str, g: Geometry, last: tuple[bool, bool], mode: str, **where: Any):
         kind = cudnn.data_type.FLOAT
         self.way = way
         self.graph = graph = cudnn.pygraph(
@@ -101,11 +102,12 @@ class Operation:
         )
         shapes = {"x": g.input_shape, "w": g.weight_shape, "y": g.output_shape}
         shapes["b"] = (1, g.num_output, *(1,) * len(g.output))
+        lies = {"x": last[0], "y": last[1], "w": any(last) and math.prod(g.kernel) == 1, "b": False}
+        steps = {name: strides(shape, lies[name]) for name, shape in shapes.items()}
         read = {"data": "yw", "weights": "xy"}.get(way, "xw" if way == "forward" else "xwb")
         written = {"data": "x", "weights": "w"}.get(way, "y")
         self.tensors = {
-            name: graph.tensor(name=name, dim=list(shapes[name]), stride=strides(shapes[name]), data_type=kind)
-            for name in read
+            name: graph.tensor(name=name, dim=list(shapes[name]), stride=steps[name], data_type=kind) for name in read
         }
         given = self.tensors
         options = {"padding": list(g.pad), "stride": list(g.stride), "dilation": list(g.dilation)}
@@ -120,7 +122,7 @@ class Operation:
             if way == "rectified":
                 result = graph.relu(result)
         result.set_output(True).set_data_type(kind)
-        result.set_dim(list(shapes[written])).set_stride(strides(shapes[written]))
+        result.set_dim(list(shapes[written])).set_stride(steps[written])
         self.tensors["out"] = result
         graph.validate()
         graph.build_operation_graph()
@@ -141,8 +143,15 @@ class Operation:
             return False
 
 
-def strides(shape: Sequence[int]) -> list[int]:
-    """Of an array in C order, in elements."""
+def strides(shape: Sequence[int], last: bool = False) -> list[int]:
+    """Of an array in C order, in elements; or with axis 1, the channels, behind all others.
+
+    >>> strides((2, 3, 4, 5)), strides((2, 3, 4, 5), last=True)
+    ([60, 20, 5, 1], [60, 1, 15, 3])
+    """
+    if last:
+        items, *spatial, channels = strides((shape[0], *shape[2:], shape[1]))
+        return [items, channels, *spatial]
     return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
 
@@ -195,21 +204,21 @@ class Cudnn:
             self.cudnn.set_stream(handle=self.handle, stream=stream)
             self._stream = stream
 
-    def run(self, way: str, g: Geometry, mode: str, **pointers: int) -> bool:
+    def run(self, way: str, g: Geometry, last: tuple[bool, bool], mode: str, **pointers: int) -> bool:
         """Computes it on arrays at these addresses, ``out`` among them; False where cuDNN has no plan for it."""
-        plan = self.plan(way, g, mode, pointers)
+        plan = self.plan(way, g, last, mode, pointers)
         if plan is None:
             return False
         self._execute(plan, pointers)
         return True
 
-    def plan(self, way: str, g: Geometry, mode: str, pointers: dict[str, int]) -> Plan | None:
+    def plan(self, way: str, g: Geometry, last: tuple[bool, bool], mode: str, pointers: dict[str, int]) -> Plan | None:
         """The plan for it; None where there is none, or none that is worth it."""
-        key = (way, g, mode)
+        key = (way, g, last, mode)
         if key not in self._plans:
-            found = self._choose(way, g, mode, pointers)
+            found = self._choose(way, g, last, mode, pointers)
             if way in FUSED and found is not None:
-                plain = self.plan("forward", g, mode, pointers)
+                plain = self.plan("forward", g, last, mode, pointers)
                 if plain is not None and found.seconds > FUSED[way] * plain.seconds:
                     found = None
             self._plans[key] = found
@@ -227,13 +236,16 @@ class Cudnn:
             self._workspaces.append(self._allocate(max(size, 1)))
         return int(self._workspaces[-1].data.ptr)
 
-    def _choose(self, way: str, g: Geometry, mode: str, pointers: dict[str, int]) -> Plan | None:
+    def _choose(
+        self, way: str, g: Geometry, last: tuple[bool, bool], mode: str, pointers: dict[str, int]
+    ) -> Plan | None:
         try:
-            operation = Operation(self.cudnn, way, g, mode, handle=self.handle)
+            operation = Operation(self.cudnn, way, g, last, mode, handle=self.handle)
         except Exception as error:  # of the package
             log.info("cuDNN does not compute %s of %s: %s", way, g, error)
             return None
-        where, name = self._where, f"{way}, {mode}, {g}"
+        lying = "".join(f", {name} with channels last" for name, lies in zip("xy", last, strict=True) if lies)
+        where, name = self._where, f"{way}, {mode}, {g}{lying}"
         remembered = self._read().get(where, {}).get(name)
         if remembered is not None and operation.build(remembered["index"]):
             plan = Plan(operation, remembered["index"], remembered["seconds"])

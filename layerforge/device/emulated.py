@@ -22,7 +22,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..errors import DeviceError, KernelError
 from . import blas
-from .base import Branch, Device, Number, Reading, check_gemm, homes, refuse_while_recording
+from .base import Branch, Device, Number, Reading, Threads, check_gemm, homes, refuse_while_recording
 from .cublas import Cublas
 
 #: Functions of numpy's that layers may call on a device's arrays, because CuPy has them too.
@@ -105,6 +105,9 @@ class Array(NDArrayOperatorsMixin):
 
     def reshape(self, *shape: Any) -> Array:
         return self._part(self._memory.reshape(*shape), "reshape of an array that is not contiguous")
+
+    def swapaxes(self, first: int, second: int) -> Array:
+        return Array(self._memory.swapaxes(first, second))
 
     def view(self, dtype: Any) -> Array:
         return Array(self._memory.view(dtype))
@@ -252,6 +255,7 @@ class Emulated(Device):
 
     name = "emulated"
     records = True
+    channels_last = True
 
     def __init__(self) -> None:
         self.seed = 1  # decides the order of threads, and changes with every launch
@@ -363,13 +367,13 @@ class Emulated(Device):
         stream.refuse("a new number")
         array._memory[...] = value
 
-    def grid(self, count: int) -> tuple[int, int]:
-        return min(BLOCKS, -(-count // THREADS)), THREADS
+    def grid(self, count: int) -> tuple[int, Threads]:
+        return min(BLOCKS, -(-count // THREADS)), (THREADS, 1, 1)
 
-    def grid_of_teams(self, count: int, terms: int) -> tuple[int, int]:
-        return min(BLOCKS, count), 1  # csrc/portable.h plays all threads of a team
+    def grid_of_teams(self, count: int, terms: int, side: int) -> tuple[int, Threads]:
+        return min(BLOCKS, count), (1, 1, 1)  # csrc/portable.h plays all threads of a team
 
-    def launch(self, form: Any, blocks: int, threads: int, arguments: int) -> None:
+    def launch(self, form: Any, blocks: int, threads: Threads, arguments: int) -> None:
         body = self._grids.find(form.key)
         if not body:
             raise KernelError(f"{form.family}.h: {form.key} is not built; build with `pip install .` again")
@@ -387,9 +391,9 @@ class Emulated(Device):
 
         stream.do(again)
 
-    def _run(self, body: int, blocks: int, threads: int, arguments: int) -> None:
+    def _run(self, body: int, blocks: int, threads: Threads, arguments: int) -> None:
         self.seed = (self.seed * 6364136223846793005 + 1442695040888963407) % 2**64
-        self._grids.launch(body, blocks, threads, arguments, self.seed >> 16)
+        self._grids.launch(body, blocks, threads[0], arguments, self.seed >> 16)
 
 
 def _describe(value: Any) -> str:

@@ -27,6 +27,7 @@ from .geometry import Geometry, output_shape
 from .im2col import Im2col
 from .onednn import OneDnn
 from .products import FewProducts, OneDnnProducts, Products
+from .turned import Turned
 from .winograd import Winograd
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "OneDnn",
     "OneDnnProducts",
     "Products",
+    "Turned",
     "Winograd",
     "convolution",
     "output_shape",
@@ -49,7 +51,7 @@ __all__ = [
 ENGINES: dict[str, tuple[Engine, ...]] = {
     "cpu": (Winograd(), Depthwise(), OneDnn(), Im2col()),
     "gpu": (CuDnn(Columns(4 << 20)), Columns(4 << 20)),  # 16 MiB of float32
-    "emulated": (Columns(1 << 12),),
+    "emulated": (Turned(Columns(1 << 12)), Columns(1 << 12)),
 }
 
 #: The same for fully connected layers.
@@ -74,7 +76,7 @@ def convolution(
     """
     engines = _named(ENGINES, device, name)
     if block != (1, 1):
-        engines = [type(engine)(block) for engine in engines if engine.takes_blocks]
+        engines = [engine.lying(block) for engine in engines if engine.takes_blocks]
     return next((engine for engine in engines if engine.supports(geometry, dtype)), None)
 
 

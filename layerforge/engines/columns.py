@@ -145,9 +145,9 @@ class Columns(Engine):
         return columns
 
 
-def sum_channels(dy: Any, db: Any, g: Geometry, planes: Any, add: bool) -> None:
-    """The gradient of the bias, added to db or not, by way of the sums of all ``planes`` of dy."""
-    B.sum_rows(dy, planes, math.prod(g.output), 1)
+def sum_channels(dy: Any, db: Any, g: Geometry, planes: Any, add: bool, block: int = 1) -> None:
+    """The gradient of the bias, added to db or not, by way of the sums of all ``planes`` of dy, in blocks or not."""
+    B.lane_sums(dy, None, planes, math.prod(g.output), block)
     B.sum_columns(planes, db, g.batch, g.num_output, add)
 
 

@@ -72,6 +72,10 @@ class Engine(abc.ABC):
 
     # What it may do beside.
 
+    def lying(self, block: tuple[int, int]) -> Engine:
+        """Such an engine for arrays in those blocks, where it `takes_blocks`."""
+        return type(self)(block)
+
     def channels(self, dtype: Any) -> int:
         """How many channels it likes to have side by side; 1 where it does not care."""
         return 1

@@ -1,5 +1,6 @@
 """BatchNorm."""
 
+import functools
 import logging
 
 from ..errors import DefinitionError
@@ -8,12 +9,12 @@ from ..kernels import Kernels
 from ..layer import TEST, Layer, count
 from ._kept import kept, kept_shapes
 
-B = Kernels("broadcast.h")
-F = Kernels("functions.h")
 K = Kernels("batch_norm.h")
 M = Kernels("moments.h")
 
 log = logging.getLogger(__name__)
+
+LANES = 2**16  # sums that keep a GPU busy, several threads for each
 
 
 class BatchNorm(Layer):
@@ -64,6 +65,17 @@ class BatchNorm(Layer):
         """x as (items, channels, positions)."""
         return x[0], x[1] if len(x) > 1 else 1, count(x, 2)
 
+    def lanes(self, shape, block):
+        """x as (items, channels, positions) whose lanes are summed.
+
+        Where all channels of a position lie side by side, some of an image's positions are an item too: then a GPU that
+        would have few lanes takes shorter ones.
+        """
+        items, channels, positions = self.layout(shape)
+        wanted = 1 if self.device.is_host or block < channels else -(-LANES // max(items * channels, 1))
+        parts = max(divisor(positions, wanted), 1)
+        return items * parts, channels, positions // parts
+
     def top_shapes(self, x):
         channels = self.params["mean"].count
         self.require(
@@ -77,7 +89,7 @@ class BatchNorm(Layer):
         each = (self.params["mean"].shape, self.dtype)
         if self.running and not self.joined.steps:
             return {"mean": each, "scale": each}
-        arrays = {"mean": each, "scale": each, "square": each, "sum": each, "dot": each}
+        arrays = {"mean": each, "scale": each, "sum": each, "dot": each}
         if self.joined.measured or self.joined.summed:
             items, channels, _ = self.layout(x)
             arrays["rows"] = ((2, items * channels), self.dtype)
@@ -111,15 +123,16 @@ class BatchNorm(Layer):
         return leading(steps, Affine, Rectify) == len(steps)
 
     def pending(self, shape):
-        state, (_, channels, positions) = self.state, self.layout(shape)
-        x, slope = self.waiting
+        state, (x, slope) = self.state, self.waiting
+        _, channels, positions = self.lanes(shape, x.block)
         of = (x.data, state["mean"], state["scale"], state["weight"], state["bias"])
         return Pending(*of, (channels, positions), slope, state["rows"] if self.joined.summed else None)
 
     def compute_pending(self, view, values):
         p = self.pending(view.shape)
         share = (*p.layout, view.block, 0, p.layout[0])
-        K.batch_norm_forward(p.values, p.mean, p.scale, p.weight, p.bias, values, None, p.slope, *share)
+        of = (p.values, p.mean, p.scale, p.weight, p.bias)
+        K.batch_norm_forward(*of, values, None, p.slope, *share, count=p.lanes)
         return True
 
     def shares(self, x):
@@ -132,12 +145,12 @@ class BatchNorm(Layer):
         return [(begin, min(begin + number, channels)) for begin in range(0, channels, number)]
 
     def scratch_size(self, x):
-        items, channels, _ = self.layout(x)
+        items, channels, _ = self.lanes(x, self.layout(x)[1])
         return 2 * items * channels
 
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
-        items, channels, positions = self.layout(x.shape)
+        items, channels, positions = self.lanes(x.shape, x.block)
         mean, scale = self.state["mean"], self.state["scale"]
         if not x.count:
             return
@@ -153,11 +166,8 @@ class BatchNorm(Layer):
                 self.measure(values, items, share)
             if not waits:
                 m, s, v, o = (part(array, begin, end) for array in (mean, scale, w, b))
-                count = items * (end - begin) * positions
-                K.batch_norm_forward(values, m, s, v, o, y.data, copy, self.joined.slope, *share, count=count)
-        if not (self.running or self.repeats):
-            factor = self.params["factor"].data
-            F.affine(factor, factor, self.options.moving_average_fraction, 1)
+                lanes = items * (end - begin)
+                K.batch_norm_forward(values, m, s, v, o, y.data, copy, self.joined.slope, *share, count=lanes)
         if waits:  # for the reader, who computes it with the weights of this pass
             self.waiting = x, self.joined.slope
             self.state["weight"][...] = 1 if w is None else w
@@ -167,18 +177,18 @@ class BatchNorm(Layer):
         """The batch's statistics of some channels, counted among the running ones."""
         channels, positions, _, begin, _ = share
         end = begin + channels
-        mean, square, scale = (self.state[name][begin:end] for name in ("mean", "square", "scale"))
-        rows = items * channels
-        row_mean, row_square = values, None
+        lanes = items * channels
+        lane_mean, lane_square = values, None
         if self.joined.measured:
-            row_mean, row_square = self.state["rows"]
+            lane_mean, lane_square = self.state["rows"]
         elif positions > 1:
-            row_mean, row_square = self.scratch[:rows], self.scratch[rows : 2 * rows]
-            K.lane_moments(values, row_mean, row_square, *share, count=rows)
-        M.group_moments(row_mean, row_square, mean, square, items, 1, channels, positions)
-        running = (None, None) if self.repeats else (self.params[name].data[begin:end] for name in ("mean", "variance"))
-        keep, number = self.options.moving_average_fraction, items * positions
-        M.batch_scale(mean, square, scale, *running, number, self.options.eps, keep)
+            lane_mean, lane_square = self.scratch[:lanes], self.scratch[lanes : 2 * lanes]
+            K.lane_moments(values, lane_mean, lane_square, *share, count=lanes)
+        mean, scale = (self.state[name][begin:end] for name in ("mean", "scale"))
+        running_mean, running_variance, factor = (None if self.repeats else p.data for p in self.blobs)
+        running = part(running_mean, begin, end), part(running_variance, begin, end), None if begin else factor
+        of = (items, channels, positions, self.options.eps, self.options.moving_average_fraction)
+        K.batch_statistics(lane_mean, lane_square, mean, scale, *running, *of)
 
     def read_running(self, mean, scale):
         running_mean, running_variance, factor = (p.data for p in self.blobs)
@@ -194,7 +204,7 @@ class BatchNorm(Layer):
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
-        items, channels, positions = self.layout(x.shape)
+        items, channels, positions = self.lanes(x.shape, x.block)
         slope, dy = self.joined.slope, self.joined.source or y
         values = x.data if self.joined.waits else kept(self, x)
         affine = [p.data if p else None for p in self.joined.affine]
@@ -214,19 +224,28 @@ class BatchNorm(Layer):
                 else:
                     sums, dots = self.scratch[:rows], self.scratch[rows : 2 * rows]
                     K.lane_products(*given, sums, dots, slope, *share, count=rows)
-                B.sum_columns(sums, total, items, end - begin, False)
-                B.sum_columns(dots, dot, items, end - begin, False)
-                K.learn_scale(scale, total, dot, *(part(array, begin, end) for array in learnt), count=end - begin)
+                learn = (part(array, begin, end) for array in learnt)
+                K.batch_products(sums, dots, scale, total, dot, *learn, items, end - begin)
             if leaves:
                 continue
             sums_of = (None, None) if self.running else (total, dot)
             of = (*sums_of, x.diff, between, slope, items * positions)
-            K.batch_norm_backward(*given, *of, *share, count=items * (end - begin) * positions)
+            K.batch_norm_backward(*given, *of, *share, count=items * (end - begin))
         x.behind = None
         if leaves:
             mean, scale, w, b, total, dot = arrays
             read = Pending(values, mean, scale, w, b, (channels, positions), slope)
             x.behind = Behind(read, dy.diff, total, dot, items * positions)
+
+
+@functools.cache
+def divisor(number, least):
+    """The smallest divisor of a number that is not below ``least``; the number where there is none.
+
+    >>> [divisor(12544, least) for least in (1, 4, 9, 10**9)]
+    [1, 4, 14, 12544]
+    """
+    return next((each for each in range(least, number) if number % each == 0), number)
 
 
 def part(array, begin, end):

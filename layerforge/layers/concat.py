@@ -2,7 +2,8 @@
 
 from ..errors import DefinitionError
 from ..kernels import Kernels
-from ..layer import Layer, count
+from ..layer import Layer
+from ._parts import places
 
 K = Kernels("parts.h")
 
@@ -38,26 +39,20 @@ class Concat(Layer):
         return [(*first[:k], sum(shape[k] for shape in bottom_shapes), *first[k + 1 :])]
 
     def takes_blocks(self, block, top):
-        """Of whole images, or of their channels, which are whole blocks; not of positions."""
-        return self.along < 2
-
-    def parts(self, bottom, top):
-        """Each bottom with its place in the top: width, distance and offset, as csrc/kernels/parts.h has them."""
-        k = self.along
-        inner, offset = count(top.shape, k + 1), 0
-        for x in bottom:
-            width = x.shape[k] * inner
-            yield x, (width, top.shape[k] * inner, offset)
-            offset += width
+        """Of whole images, or of their channels, which are whole blocks; not of positions. Where a block is all
+        channels, those of each position are put together: by a GPU, for on a CPU that would be many short copies."""
+        channels = [shape[1] for shape in self.bottom_shapes]
+        mixes = top and self.along == 1 and block == sum(channels) > max(channels)
+        return self.along < 2 and not (mixes and self.device.is_host)
 
     def forward(self, bottom, top):
         (y,) = top
-        for x, place in self.parts(bottom, y):
+        for x, place in places(y, bottom, self.along):
             K.put_part(x.data, y.data, *place, count=x.count)
 
     def backward(self, bottom, top):
         (y,) = top
-        for i, (x, place) in enumerate(self.parts(bottom, y)):
+        for i, (x, place) in enumerate(places(y, bottom, self.along)):
             if x.needs_diff and i in self.slopes_below:
                 K.take_rectified_part(y.diff, x.data, x.diff, self.slopes_below[i], *place)
             elif x.needs_diff:

@@ -60,6 +60,8 @@ class Convolution(Layer):
         return _filters.engine(self, self.geometry(self.bottom_shapes[0]), self.block)
 
     def takes_blocks(self, block, top):
+        if not self.device.is_host and self.math_mode != "tf32":
+            return False  # a GPU's kernels for unrounded products like plain order better
         g = self.geometry(self.bottom_shapes[0])
         lies = (1, block) if top else (block, 1)
         alone = len(self.bottom_shapes) == 1 and self.axis(self.options.axis, len(self.bottom_shapes[0])) == 1
@@ -201,12 +203,13 @@ class Convolution(Layer):
         if slope in (0, 1) and term is not None and engine.adds(g):
             return engine.forward_and_on(*given, rectify=slope == 0, term=term)
         alone = engine.forward(x, weight, None, y, g, self.scratch, self.kept)
-        sizes = (g.num_output, count(g.output), block)
+        sizes, lanes = (g.num_output, count(g.output), block), g.batch * g.num_output
         if term is None:
             share = (*sizes, 0, g.num_output)
-            finish = partial(K.batch_norm_forward, y, zero, factor, None, shift, y, None, slope, *share)
+            finish = partial(K.batch_norm_forward, y, zero, factor, None, shift, y, None, slope, *share, count=lanes)
         else:
-            finish = partial(K.normalised_sum, y, zero, factor, None, shift, term, *[None] * 4, y, slope, *sizes)
+            of = (y, zero, factor, None, shift, term, *[None] * 4, y, slope)
+            finish = partial(K.normalised_sum, *of, *sizes, count=lanes)
         finish()
         return alone and (lambda: (alone(), finish()))
 

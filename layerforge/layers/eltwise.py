@@ -86,8 +86,8 @@ class Eltwise(Layer):
             for k, x in enumerate(bottom):
                 p = operands.get(k)
                 given += [p.values, p.mean, p.scale, p.weight, p.bias] if p else [x.data, None, None, None, None]
-            (layout, *_) = (p.layout for p in operands.values())
-            B.normalised_sum(*given, y.data, slope, *layout, y.block)
+            (p, *_) = operands.values()
+            B.normalised_sum(*given, y.data, slope, *p.layout, y.block, count=p.lanes)
             return
         (so_far, *values), (c0, *coefficients) = (x.data for x in bottom), self.coefficients
         for x, c in zip(values[:-1], coefficients[:-1], strict=True):

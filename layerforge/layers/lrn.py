@@ -52,6 +52,13 @@ class LRN(Layer):
     def differentiates(self, step, index):
         return not self.within
 
+    def lies(self, x):
+        """x as (channels, positions, block). A GPU takes a position whose channels lie side by side for an image."""
+        channels = x.shape[1]
+        if x.block == channels and not self.device.is_host:
+            return channels, 1, 1
+        return channels, count(x.shape, 2), x.block
+
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
         size, alpha, beta = self.numbers
@@ -61,7 +68,7 @@ class LRN(Layer):
             K.within_scale(y.data, scale, *x.shape[2:], size, alpha)
             K.within_forward(x.data, scale, y.data, beta)
         else:
-            K.lrn_forward(x.data, y.data, x.shape[1], count(x.shape, 2), x.block, *self.numbers, self.options.k)
+            K.lrn_forward(x.data, y.data, *self.lies(x), *self.numbers, self.options.k)
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
@@ -71,5 +78,5 @@ class LRN(Layer):
             K.within_ratio(x.data, scale, y.diff, ratio, beta)
             K.within_backward(x.data, scale, y.diff, ratio, x.diff, *x.shape[2:], size, alpha, beta)
         elif not self.within:
-            numbers = (x.shape[1], count(x.shape, 2), x.block, *self.numbers, self.options.k)
+            numbers = (*self.lies(x), *self.numbers, self.options.k)
             K.lrn_backward(x.data, y.diff, x.diff, *numbers, self.slopes_below.get(0, 1))

@@ -56,7 +56,7 @@ class MVN(Layer):
             each = rows // statistics
             row_mean, row_square = self.scratch[:rows], self.scratch[rows : 2 * rows]
             K.row_moments(x.data, row_mean, row_square, inner)
-            K.group_moments(row_mean, row_square, mean, square, each, each, 1, inner)
+            K.group_moments(row_mean, row_square, mean, square, each, inner)
             inner *= each
         if self.options.normalize_variance:
             K.deviation_scale(square, self.state["scale"], inner, self.options.eps)

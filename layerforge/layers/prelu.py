@@ -18,6 +18,7 @@ class PReLU(Layer):
     """
 
     in_place = True
+    blocks = "alike"
 
     def setup(self, x):
         self.require(len(x) >= 2, f"{self.describe()} must have at least 2 axes, the second of them channels")
@@ -31,6 +32,19 @@ class PReLU(Layer):
         slopes = self.params["slope"].count
         return slopes, count(x, 2) if self.params["slope"].shape else count(x, 1)
 
+    def meeting(self, x):
+        """The number of slopes, and of elements one behind the other that meet one of them."""
+        slopes, inner = self.sizes(x.shape)
+        return slopes, 1 if self.side_by_side(x) else inner
+
+    def side_by_side(self, x):
+        """Whether elements that lie so meet one slope each."""
+        return x.block > 1 and self.params["slope"].count == x.block
+
+    def takes_blocks(self, block, top):
+        """All channels of a position, on a GPU."""
+        return not self.device.is_host
+
     def state_shapes(self, x):
         return kept_shapes(self, x)
 
@@ -41,14 +55,17 @@ class PReLU(Layer):
     def forward(self, bottom, top):
         (x,), (y,) = bottom, top
         keep(self, x)
-        K.prelu_forward(x.data, self.params["slope"].data, y.data, *self.sizes(x.shape))
+        K.prelu_forward(x.data, self.params["slope"].data, y.data, *self.meeting(x))
 
     def backward(self, bottom, top):
         (x,), (y,) = bottom, top
         slope, before = self.params["slope"], kept(self, x)
         slopes, inner = self.sizes(x.shape)
         if slope.needs_diff:
-            K.prelu_rows(before, y.diff, self.scratch, inner)
+            if self.side_by_side(x):
+                K.prelu_lanes(before, y.diff, self.scratch, inner, slopes)
+            else:
+                K.prelu_rows(before, y.diff, self.scratch, inner)
             K.sum_columns(self.scratch, slope.diff, x.shape[0], slopes, True)
         if x.needs_diff:
-            K.prelu_backward(before, slope.data, y.diff, x.diff, slopes, inner)
+            K.prelu_backward(before, slope.data, y.diff, x.diff, *self.meeting(x))

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 from ..errors import DefinitionError
 from ..kernels import Kernels
-from ..layer import Layer, count
+from ..layer import Layer
+from ._parts import places
 
 K = Kernels("parts.h")
 
@@ -18,6 +19,7 @@ class Slice(Layer):
     """
 
     tops = (1, None)
+    blocks = "alike"
 
     def setup(self, x):
         old = self.options.HasField("slice_dim")
@@ -51,21 +53,19 @@ class Slice(Layer):
         k = self.along
         return [(*x[:k], end - begin, *x[k + 1 :]) for begin, end in pairwise(self.cuts(x))]
 
-    def parts(self, x, top):
-        """Each top with its place in the bottom: width, distance and offset, as csrc/kernels/parts.h has them."""
-        inner, distance = count(x.shape, self.along + 1), count(x.shape, self.along)
-        for y, (begin, end) in zip(top, pairwise(self.cuts(x.shape)), strict=True):
-            yield y, ((end - begin) * inner, distance, begin * inner)
+    def takes_blocks(self, block, top):
+        """Of whole images, or of all channels of a position, on a GPU; not of positions."""
+        return self.along < 2 and not self.device.is_host
 
     def forward(self, bottom, top):
         (x,) = bottom
-        for y, place in self.parts(x, top):
+        for y, place in places(x, top, self.along):
             K.take_part(x.data, y.data, *place)
 
     def backward(self, bottom, top):
         (x,) = bottom
         if not all(y.needs_diff for y in top):
             x.diff.fill(0)
-        for y, place in self.parts(x, top):
+        for y, place in places(x, top, self.along):
             if y.needs_diff:
                 K.put_part(y.diff, x.diff, *place, count=y.count)

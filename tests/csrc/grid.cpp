@@ -59,16 +59,21 @@ static inline float __fdividef(float x, float y) { return x / y; }
 #include "kernels/broadcast.h"
 #include "kernels/softmax.h"
 
-// Runs `body` in so many blocks, in teams of so many threads.
+// The threads of a block that is made of teams: for neighbouring rows, and for each row.
+struct Team {
+  unsigned side, each;
+};
+
+// Runs `body` in so many blocks, in teams.
 template <class Body>
-void launch(unsigned blocks, unsigned team, Body body) {
+void launch(unsigned blocks, Team team, Body body) {
   gridDim = Dim{blocks, 1, 1};
-  blockDim = Dim{team, kThreads / team, 1};
+  blockDim = Dim{team.side, team.each, kThreads / team.side / team.each};
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < kThreads; ++t)
     threads.emplace_back([=] {
       number = t;
-      threadIdx = Dim{t % team, t / team, 0};
+      threadIdx = Dim{t % team.side, t / team.side % team.each, t / team.side / team.each};
       for (unsigned b = 0; b < blocks; ++b) {
         blockIdx = Dim{b, 0, 0};
         body();
@@ -78,8 +83,8 @@ void launch(unsigned blocks, unsigned team, Body body) {
   for (auto& thread : threads) thread.join();
 }
 
-static void print(const char* name, unsigned team, int terms, const std::vector<float>& values) {
-  printf("%s %u %d", name, team, terms);
+static void print(const char* name, Team team, int terms, const std::vector<float>& values) {
+  printf("%s %u %u %d", name, team.side, team.each, terms);
   for (float value : values) printf(" %.9g", value);
   printf("\n");
 }
@@ -88,33 +93,55 @@ int main() {
   for (unsigned warp = 0; warp < kThreads / kLanes; ++warp)
     warps.push_back(std::make_unique<std::barrier<>>(std::ptrdiff_t(kLanes)));
 
-  const int rows = 21, channels = 7;
   for (int terms : {33, 49, 256, 1025})
-    for (unsigned team : {32u, 256u}) {
-      std::vector<float> x(rows * terms), dy(x.size()), mean(channels, 0.125f), scale(channels, 1.5f);
+    for (Team team : {Team{1, 32}, {1, 256}, {8, 4}, {8, 32}, {32, 1}, {32, 8}}) {
+      // Three items of 7 channels in plain order, or two of 32 that lie side by side.
+      const int items = team.side == 1 ? 3 : 2, channels = team.side == 1 ? 7 : 32, rows = items * channels;
+      const int together = team.side == 1 ? 1 : channels;
+      std::vector<float> x(rows * terms), dy(x.size()), dx(x.size()), mean(channels, 0.125f), scale(channels, 1.5f);
       for (size_t i = 0; i < x.size(); ++i) {
         x[i] = float((i * 37) % 101) / 64 - 0.75f;
         dy[i] = float((i * 53) % 89) / 64 - 0.5f;
       }
       std::vector<float> a(rows), b(rows);
-      const Number<float> slope{0.25f, nullptr}, one{1, nullptr};
+      const Number<float> slope{0.25f, nullptr}, one{1, nullptr}, half{0.5f, nullptr};
       launch(2, team, [&] {
         over_grid<lane_moments<float>, const float*, float*, float*, index_t, index_t, index_t, index_t, index_t>(
-            rows, x.data(), a.data(), b.data(), channels, terms, 1, 0, channels);
+            rows, x.data(), a.data(), b.data(), channels, terms, together, 0, channels);
       });
       print("mean", team, terms, a);
       print("square", team, terms, b);
+      std::vector<float> far(x);
+      for (float& value : far) value += 1000;
+      launch(2, team, [&] {
+        over_grid<lane_moments<float>, const float*, float*, float*, index_t, index_t, index_t, index_t, index_t>(
+            rows, far.data(), a.data(), b.data(), channels, terms, together, 0, channels);
+      });
+      print("far_square", team, terms, b);
       launch(2, team, [&] {
         over_grid<lane_products<float>, const float*, const float*, const float*, const float*, const float*,
                   const float*, float*, float*, float, index_t, index_t, index_t, index_t, index_t>(
             rows, x.data(), mean.data(), scale.data(), nullptr, nullptr, dy.data(), a.data(), b.data(), slope, channels,
-            terms, 1, 0, channels);
+            terms, together, 0, channels);
       });
       print("sum", team, terms, a);
       print("dot", team, terms, b);
+      launch(2, team, [&] {
+        over_grid<batch_norm_backward<float>, const float*, const float*, const float*, const float*, const float*,
+                  const float*, const float*, const float*, float*, float*, float, float, index_t, index_t, index_t,
+                  index_t, index_t>(rows, x.data(), mean.data(), scale.data(), nullptr, nullptr, dy.data(), mean.data(),
+                                    mean.data(), dx.data(), nullptr, slope, one, channels, terms, together, 0,
+                                    channels);
+      });
+      for (int i = 0; i < rows; ++i) {
+        a[i] = 0;
+        for (int j = 0; j < terms; ++j)
+          a[i] += float(j % 7) * dx[(i / together * terms + j) * together + i % together] / float(terms);
+      }
+      print("gradient", team, terms, a);
       launch(1, team, [&] {
         over_grid<softmax_statistics<float>, const float*, float*, float*, index_t, index_t>(rows, x.data(), a.data(),
-                                                                                             b.data(), terms, 1);
+                                                                                             b.data(), terms, together);
       });
       print("largest", team, terms, a);
       print("exponentials", team, terms, b);
@@ -123,6 +150,18 @@ int main() {
                                                                                     rows, false);
       });
       print("columns", team, terms, a);
+      // The moments of all terms of a column, of rows that are those of 5 elements with these means and squares.
+      std::vector<float> running(rows, 1), variance(rows, 1), factor(1, 1);
+      launch(2, team, [&] {
+        over_grid<batch_statistics<float>, const float*, const float*, float*, float*, float*, float*, float*, index_t,
+                  index_t, index_t, float, float>(rows, x.data(), dy.data(), a.data(), b.data(), running.data(),
+                                                  variance.data(), factor.data(), terms, rows, 5, one, half);
+      });
+      print("column_means", team, terms, a);
+      print("scales", team, terms, b);
+      print("running", team, terms, running);
+      print("variances", team, terms, variance);
+      print("factor", team, terms, factor);
     }
 
   int wrong = 0;

@@ -98,8 +98,8 @@ def test_sums_do_not_depend_on_the_number_of_threads():
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-13)])
-def test_array_arithmetic(dtype, tolerance):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_array_arithmetic(dtype):
     random = np.random.default_rng(1)
     x, y = random.standard_normal((2, 5000)).astype(dtype)
     expected = y + dtype(0.5) * x
@@ -107,9 +107,3 @@ def test_array_arithmetic(dtype, tolerance):
     np.testing.assert_array_equal(y, expected)
     R.scale(y, 2)
     np.testing.assert_array_equal(y, 2 * expected)
-    b, y = np.arange(5, dtype=dtype), random.standard_normal((3, 5, 37)).astype(dtype)
-    expected = y + b[:, None]
-    R.add_channels(b, y, 5, 37)
-    np.testing.assert_array_equal(y, expected)
-    R.add_channel_sums(y, b, 3, 5, 37)
-    np.testing.assert_allclose(b, np.arange(5) + expected.sum((0, 2)), rtol=tolerance, atol=tolerance)

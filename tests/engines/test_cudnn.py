@@ -12,17 +12,19 @@ import pytest
 import layerforge as lf
 from layerforge import device, engines, schema, testing
 from layerforge.device import cudnn, emulated, libraries
-from layerforge.engines import CuDnn, Geometry
+from layerforge.engines import CuDnn, Geometry, output_shape
 from layerforge.engines.columns import Columns
 from layerforge.errors import DeviceError
 from layerforge.testing import check_layer
 
+PLAIN = (False, False)
 G = Geometry(2, 4, 6, 2, (5, 6), (3, 3), (2, 1), (1, 0), (1, 1), (3, 4))
 
 
 class Tensor:
-    def __init__(self, dim):
+    def __init__(self, dim, stride=None):
         self.dim = dim
+        self.stride = stride
         self.said = []
 
     def __getattr__(self, name):
@@ -33,13 +35,16 @@ class Tensor:
         return said
 
 
-def array(address, shape):
-    count = int(np.prod(shape))
-    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (count,)).reshape(shape)
+def array(address, shape, strides):
+    """The elements there, which lie one behind the other in some order of the axes."""
+    count, places = int(np.prod(shape)), sum(i * step for i, step in zip(np.indices(shape), strides, strict=True))
+    assert sorted(places.reshape(-1)) == list(range(count))
+    flat = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (count,))
+    return np.lib.stride_tricks.as_strided(flat, shape, [4 * step for step in strides])
 
 
 class Graph:
-    """Computes with the CPU's engine, whatever the plan."""
+    """Computes with the CPU's engine, whatever the plan, on arrays of the strides that it is told."""
 
     def __init__(self, library, **options):
         self.library, self.options, self.operations = library, options, []
@@ -47,8 +52,8 @@ class Graph:
         library.graphs.append(self)
 
     def tensor(self, name, dim, stride, data_type):
-        assert stride == [int(np.prod(dim[i + 1 :])) for i in range(len(dim))] and data_type == "float"
-        return Tensor(dim)
+        assert data_type == "float"
+        return Tensor(dim, stride)
 
     def add(self, name, **given):
         if name in self.library.unsupported:
@@ -103,10 +108,18 @@ class Graph:
         self.library.ran.append((self.operations[-1][0], index))
         name, given = self.operations[0]
         (out,) = (tensor for tensor in addresses if tensor.dim is None)
-        shape = {said[0]: said[1] for said in out.said if len(said) > 1}["set_dim"]
-        assert ("set_output", True) in out.said
-        tensors = {key: array(addresses[given[key]], given[key].dim) for key in "xyw" if key in given}
-        result = array(addresses[out], shape)
+        told = {said[0]: said[1] for said in out.said if len(said) > 1}
+        shape = told["set_dim"]
+        assert told["set_output"] is True
+        tensors = {
+            key: np.ascontiguousarray(array(addresses[given[key]], given[key].dim, given[key].stride))
+            for key in "xyw"
+            if key in given
+        }
+        lying = array(addresses[out], shape, told["set_stride"])
+        result = np.zeros(shape, np.float32)
+        self.library.operations.append(name)
+        self.library.lay.append({key: given[key].stride for key in "xyw" if key in given} | {"out": told["set_stride"]})
         shapes = {key: value.shape for key, value in tensors.items()}
         shapes[{"conv_fprop": "y", "conv_dgrad": "x", "conv_wgrad": "w"}[name]] = tuple(shape)
         x, w, y = shapes["x"], shapes["w"], shapes["y"]
@@ -119,15 +132,15 @@ class Graph:
             if len(self.operations) > 1:
                 b = self.operations[1][1]["b"]
                 assert b.dim == (1, y[1], 1, 1) or b.dim == [1, y[1], 1, 1]
-                bias = array(addresses[b], (y[1],))
+                bias = array(addresses[b], (y[1],), (1,))
             engine.forward(tensors["x"], tensors["w"], bias, result, g, scratch)
             if self.operations[-1][0] == "relu":
                 np.maximum(result, 0, out=result)
         elif name == "conv_dgrad":
             engine.backward_data(tensors["y"], tensors["w"], result, g, scratch)
         else:
-            result[...] = 0
             engine.backward_weights(tensors["x"], tensors["y"], result, None, g, scratch)
+        lying[...] = result
 
 
 class Library:
@@ -138,7 +151,7 @@ class Library:
 
     def __init__(self, plans=(("", 3.0), ("TENSOR_CORE", 0.5), ("", 2.0), ("NONDETERMINISTIC", 0.1), ("", 4.0))):
         self.plans, self.unsupported = plans, ()
-        self.graphs, self.ran = [], []
+        self.graphs, self.ran, self.operations, self.lay = [], [], [], []
 
         class Notes:
             def __getattr__(self, name):
@@ -176,10 +189,10 @@ def made(tmp_path, monkeypatch):
         kept = tmp_path / "cache" / "cudnn.json"
         found = cudnn.Cudnn(library, "a GPU", lambda n: there.zeros(n, np.uint8), library.time, kept)
 
-        def convolve(self, way, g, **pointers):
+        def convolve(self, way, g, last, **pointers):
             if emulated.stream.kept is None:
-                return found.run(way, g, self.cublas.mode, **pointers)
-            plan = found.plan(way, g, self.cublas.mode, pointers)
+                return found.run(way, g, last, self.cublas.mode, **pointers)
+            plan = found.plan(way, g, last, self.cublas.mode, pointers)
             if plan is not None:
                 emulated.stream.do(lambda: found._execute(plan, pointers))
             return plan is not None
@@ -220,6 +233,88 @@ def test_layers(made, options, unsupported, kind):
     made(library)
     check_layer(f'type: "{kind}" convolution_param {{ {options} }}', [(2, 4, 9, 8)])
     assert library.ran
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("block", [(4, 6), (1, 6), (4, 1), (1, 1)])
+@pytest.mark.parametrize("unsupported", [(), ("bias",), ("conv_fprop",), ("conv_dgrad", "conv_wgrad")])
+def test_channels_last(made, three_ways, block, unsupported, kernel):
+    """x and y lie as they lie; weights stay plain, but those of a single tap have the strides of either order."""
+    library = Library()
+    library.unsupported = unsupported
+    made(library)
+    g = replace(G, kernel=(kernel, kernel), output=output_shape(G.spatial, (kernel, kernel), G.stride, G.pad, (1, 1)))
+    engine = engines.convolution("emulated", "DEFAULT", g, np.float32, block)
+    assert engine.name == "CUDNN"
+    for name, values in three_ways(engine, g, block).items():
+        expected = three_ways(Columns(1 << 20), g)[name]
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+    steps = {"x": cudnn.strides(g.input_shape, block[0] > 1), "y": cudnn.strides(g.output_shape, block[1] > 1)}
+    steps["w"] = cudnn.strides(g.weight_shape, kernel == 1 and block != (1, 1))
+    written = {"conv_fprop": "y", "conv_dgrad": "x", "conv_wgrad": "w"}
+    for operation, lay in zip(library.operations, library.lay, strict=True):
+        assert all(lay[name] == steps[written[operation] if name == "out" else name] for name in lay)
+
+
+def test_channels_last_have_plans_of_their_own(made, tmp_path):
+    found = made(Library())
+    arrays, pointers = addresses(G)
+    for last in ((False, False), (True, False), (False, True), (True, True)):
+        assert found.run("forward", G, last, "tf32", **pointers)
+    names = json.loads((tmp_path / "cache" / "cudnn.json").read_text())["cuDNN 92800, a GPU"]
+    assert sorted(name.removeprefix(f"forward, tf32, {G}") for name in names) == [
+        "", ", x with channels last", ", x with channels last, y with channels last", ", y with channels last"
+    ]  # fmt: skip
+    del arrays
+
+
+def test_blocks_of_some_channels_it_does_not_take(made):
+    made(Library())
+    assert engines.convolution("emulated", "DEFAULT", G, np.float32, (2, 6)) is None
+
+
+NET = """
+force_backward: true math_mode: "tf32"
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 9 dim: 8 } } }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "conv" convolution_param {
+    num_output: 6 kernel_size: 3 weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "one" type: "Convolution" bottom: "conv" top: "one" convolution_param {
+    num_output: 4 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 3 stride: 1 pad: 1 } }
+layer { name: "both" type: "Concat" bottom: "one" bottom: "pool" top: "both" }
+layer { name: "branch" type: "Convolution" bottom: "both" top: "branch" convolution_param {
+    bias_term: false num_output: 10 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "branch" top: "branch" batch_norm_param { use_global_stats: false } }
+layer { name: "sum" type: "Eltwise" bottom: "branch" bottom: "both" top: "sum" }
+layer { name: "last" type: "Convolution" bottom: "sum" top: "last" convolution_param {
+    num_output: 3 kernel_size: 2 weight_filler { type: "msra" } } }
+"""
+
+
+@pytest.mark.parametrize("unsupported", [(), ("bias",), ("conv_fprop",), ("conv_dgrad", "conv_wgrad")])
+@pytest.mark.parametrize("phase", [lf.TRAIN, lf.TEST])
+def test_nets_with_channels_last(made, unsupported, phase):
+    """An inception block and a residual block, in both orders, whatever cuDNN computes."""
+    library, found = Library(), []
+    library.unsupported = unsupported
+    made(library)
+    for blocks in (True, False):
+        net = lf.Net(schema.parse(NET, "NetParameter"), phase, seed=1, device="emulated", blocks=blocks)
+        lying = {name for name, view in net.views.items() if view.block > 1}
+        assert len(lying) == (10 if blocks else 0) and not {"x", "last"} & lying
+        net.blobs["x"].data[...] = np.random.default_rng(1).standard_normal((2, 3, 9, 8))
+        for turn in range(4):
+            net.clear_param_diffs()
+            net.run_forward()
+            net.blobs["last"].diff[...] = np.random.default_rng(turn).standard_normal(net.blobs["last"].shape)
+            net.run_backward()
+        assert net.passes.apart == {}
+        arrays = {(name, kind): getattr(net.blobs[name], kind) for name in net.blobs for kind in ("data", "diff")}
+        arrays |= {(name, i): p.diff for name, each in net.params.items() for i, p in enumerate(each)}
+        found.append({key: np.array(values) for key, values in arrays.items()})
+    for key, values in found[1].items():
+        np.testing.assert_allclose(found[0][key], values, rtol=1e-4, atol=1e-5 * np.abs(values).max(), err_msg=key)
 
 
 def test_streams(made):
@@ -285,14 +380,14 @@ def test_the_quickest_plan_that_keeps_the_rules(made, tmp_path):
     library = Library()
     found = made(library)
     arrays, pointers = addresses(G)
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran == [("conv_fprop", index) for index in (0, 2, 4, 2)]
     assert library.graphs[0].options == {
         "io_data_type": "float", "intermediate_data_type": "float", "compute_data_type": "float", "handle": 7
     }  # fmt: skip
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran[4:] == [("conv_fprop", 2)]
-    assert found.run("forward", G, "tf32", **pointers)
+    assert found.run("forward", G, PLAIN, "tf32", **pointers)
     assert library.ran[-1] == ("conv_fprop", 1)
     kept = json.loads((tmp_path / "cache" / "cudnn.json").read_text())
     assert list(kept) == ["cuDNN 92800, a GPU"]
@@ -304,17 +399,17 @@ def test_the_quickest_plan_that_keeps_the_rules(made, tmp_path):
 
 def test_a_choice_is_remembered(made, tmp_path):
     arrays, pointers = addresses(G)
-    made(Library()).run("forward", G, "float32", **pointers)
+    made(Library()).run("forward", G, PLAIN, "float32", **pointers)
     again = Library()
-    assert made(again).run("forward", G, "float32", **pointers)
+    assert made(again).run("forward", G, PLAIN, "float32", **pointers)
     assert again.ran == [("conv_fprop", 2)]
     for damage in ("{", "[]", '{"cuDNN 92800, a GPU": {}}'):
         (tmp_path / "cache" / "cudnn.json").write_text(damage)
         again = Library()
-        assert made(again).run("forward", G, "float32", **pointers)
+        assert made(again).run("forward", G, PLAIN, "float32", **pointers)
         assert len(again.ran) == 4
     other = Library(plans=[("", 1.0), ("", 5.0), ("TENSOR_CORE", 1.0)])  # another version offers others
-    assert made(other).run("forward", G, "float32", **pointers)
+    assert made(other).run("forward", G, PLAIN, "float32", **pointers)
     assert other.ran == [("conv_fprop", index) for index in (0, 1, 0)]
     del arrays
 
@@ -325,10 +420,10 @@ def test_a_plan_for_more_than_the_convolution_that_is_too_slow(made, way, last):
     library.slow = (last,)
     found = made(library)
     arrays, pointers = addresses(G)
-    assert not found.run(way, G, "float32", **pointers)
-    assert found.run("forward", G, "float32", **pointers)
+    assert not found.run(way, G, PLAIN, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     library.slow = ()
-    assert made(Library()).run(way, replace(G, batch=1), "float32", **pointers)
+    assert made(Library()).run(way, replace(G, batch=1), PLAIN, "float32", **pointers)
     del arrays
 
 
@@ -346,7 +441,7 @@ def test_plans_that_fail(made, caplog):
 
     found._time = fail
     arrays, pointers = addresses(G)
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran[-1] == ("conv_fprop", 1)
     assert "cuDNN: plan eng0 fails: CUDNN_STATUS_EXECUTION_FAILED" in caplog.messages
     del arrays
@@ -357,14 +452,14 @@ def test_old_workspaces_stay(made):
     library = Library(plans=[("", 3.0), ("", 1.0), ("", 2.0)])
     found = made(library)
     arrays, pointers = addresses(G)
-    found.run("forward", G, "float32", **pointers)
+    found.run("forward", G, PLAIN, "float32", **pointers)
     assert [each.nbytes for each in found._workspaces] == [100]
     library.plans = [("", 3.0), ("", 2.0), ("", 1.0)]
-    found.run("biased", G, "float32", **pointers)
+    found.run("biased", G, PLAIN, "float32", **pointers)
     assert [each.nbytes for each in found._workspaces] == [100, 200]
     found.let_go()
     assert found._workspaces == []
-    found.run("forward", G, "float32", **pointers)  # by the same plan
+    found.run("forward", G, PLAIN, "float32", **pointers)  # by the same plan
     assert [each.nbytes for each in found._workspaces] == [100]
     del arrays
 
@@ -391,7 +486,7 @@ def test_a_plan_for_which_there_is_no_memory(made, caplog):
         raise failure
 
     found._allocate = limited
-    assert found.run("forward", G, "float32", **pointers)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
     assert library.ran[-1] == ("conv_fprop", 1)
     assert "cuDNN: plan eng2 is left out: not enough memory" in caplog.messages
     del arrays

@@ -9,7 +9,7 @@ import layerforge as lf
 from layerforge import schema
 from layerforge.data.lmdb_writer import write_lmdb
 from layerforge.datum import Datum, datum_bytes
-from layerforge.device import cudnn
+from layerforge.device import cpu, cudnn
 from layerforge.errors import DeviceError, NotFiniteError
 from layerforge.kernels import Kernels
 from layerforge.testing import Bench, assert_close
@@ -146,6 +146,42 @@ def test_long_sums(gpu, size, dtype):
     assert_close(rows, 0.5 * x.sum(axis=1, dtype=np.float64), 1e-4)
     np.testing.assert_array_equal(maximum, x.max(axis=1))
     assert_close(total, np.exp(x - x.max(axis=1, keepdims=True)).sum(axis=1), 1e-4)
+
+
+@pytest.mark.parametrize(
+    "items, channels, positions", [(3, 6, 31), (2, 64, 32), (5, 40, 49), (300, 256, 33), (2, 64, 5000)]
+)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-4), (np.float64, 1e-12)])
+def test_rows(gpu, items, channels, positions, dtype, tolerance):
+    """What is written and summed along rows, which lie one behind the other, or as many as there are side by side."""
+    K = Kernels("batch_norm.h").portable  # the hand-tuned ones have blocks of some sizes only
+    random, lanes = np.random.default_rng(1), items * channels
+    large = random.standard_normal((2, lanes * positions)).astype(dtype)
+    small = random.standard_normal((4, channels)).astype(dtype)
+
+    def put(device, array):
+        made = device.zeros(array.shape, dtype)
+        device.from_numpy(made, array)
+        return made
+
+    for block in (1, channels):
+        share, found = (channels, positions, block, 0, channels), []
+        for device in (cpu, gpu):
+            (x, dy), (mean, scale, total, dot) = ([put(device, each) for each in arrays] for arrays in (large, small))
+            sizes = [lanes] * 4 + [lanes * positions] * 2 + [channels] * 5
+            made = [device.zeros(size, dtype) for size in sizes]
+            means, squares, sums, dots, y, dx, *statistics, sum_, dot_, column = made
+            given = (x, mean, scale, None, None)
+            K.lane_moments(x, means, squares, *share, count=lanes)
+            K.lane_products(*given, dy, sums, dots, 0.1, *share, count=lanes)
+            K.batch_norm_forward(*given, y, None, 0.1, *share, count=lanes)
+            K.batch_norm_backward(*given, dy, total, dot, dx, None, 0.1, 12, *share, count=lanes)
+            K.batch_statistics(means, squares, *statistics, None, None, None, items, channels, positions, 1, 1)
+            K.batch_products(sums, dots, scale, sum_, dot_, None, None, items, channels)
+            Kernels("broadcast.h").sum_columns(x, column, items * positions, channels, False)
+            found.append([device.to_numpy(array) for array in made])
+        for here, there in zip(*found, strict=True):
+            assert_close(there, here, tolerance)
 
 
 def test_a_record_is_replayed(gpu):
@@ -302,6 +338,24 @@ def test_layers_that_compute_what_follows_them(gpu):
         assert_close(gpu.to_numpy(mine.diff), gpu.to_numpy(theirs.diff), 1e-4)
     for name in nets[0].blobs:
         assert_close(np.array(nets[0].blobs[name].data), np.array(nets[1].blobs[name].data), 1e-5)
+
+
+@pytest.mark.skipif(not cudnn.available(), reason="cuDNN is not installed")
+def test_channels_last(gpu):
+    """In either order, convolutions round alike, to 10 bits of mantissa, and what is looked at is plain."""
+    definition = schema.parse(RESIDUAL + 'math_mode: "tf32"', "NetParameter")
+    nets = [lf.Net(definition, lf.TRAIN, device="gpu", seed=7, blocks=blocks) for blocks in (True, False)]
+    assert (nets[0].views["conv2"].block, nets[1].views["conv2"].block) == (32 if gpu.architecture >= 80 else 1, 1)
+    for turn in range(4):  # launched, recorded, replayed
+        for net in nets:
+            net.blobs["data"].data[...] = np.random.default_rng(turn).standard_normal((4, 16, 19, 17))
+            net.clear_param_diffs()
+            net.run_forward()
+            net.run_backward()
+    for mine, theirs in zip(nets[0].owned, nets[1].owned, strict=True):
+        assert_close(gpu.to_numpy(mine.diff), gpu.to_numpy(theirs.diff), 1e-2)
+    for name in nets[0].blobs:
+        assert_close(np.array(nets[0].blobs[name].data), np.array(nets[1].blobs[name].data), 1e-2)
 
 
 def all_of(diffs):

@@ -63,7 +63,7 @@ def test_tuned_equals_portable(dtype, tolerance, items, channels, positions, blo
             ("batch_norm_backward", [x], lambda dx, given=given: (*given, dy, None, None, dx, None, slope, 12, *share)),
         ]
         for name, outputs, arguments in exact:
-            for tuned, portable in both(name, outputs, arguments):
+            for tuned, portable in both(name, outputs, arguments, count=items * channels):
                 np.testing.assert_array_equal(tuned, portable, name)
         products = lambda s, d, given=given: (*given, dy, s, d, slope, *share)  # noqa: E731
         for tuned, portable in both("lane_products", [lanes, lanes], products):
@@ -82,12 +82,12 @@ def test_shares_of_channels_are_parts_of_all(kernels, items, channels, positions
     def compute(begin, end, y, kept, dx, between):
         mean, scale, w, b, total, dot = each[:, begin:end]
         given, share = (x, mean, scale, w, b), (end - begin, positions, block, begin, channels)
-        rows, count = items * (end - begin), items * (end - begin) * positions
+        rows = items * (end - begin)
         moments, products = np.empty((2, 2, rows), np.float32)
         kernels.lane_moments(x, *moments, *share, count=rows)
         kernels.lane_products(*given, dy, *products, 0.1, *share, count=rows)
-        kernels.batch_norm_forward(*given, y, kept, 0.1, *share, count=count)
-        kernels.batch_norm_backward(*given, dy, total, dot, dx, between, 0.1, 12, *share, count=count)
+        kernels.batch_norm_forward(*given, y, kept, 0.1, *share, count=rows)
+        kernels.batch_norm_backward(*given, dy, total, dot, dx, between, 0.1, 12, *share, count=rows)
         return np.concatenate([moments, products]).reshape(4, items, end - begin)
 
     whole, parts = np.full((2, 4, x.size), np.nan, np.float32)
@@ -111,26 +111,56 @@ def test_what_no_cache_holds(slope):
     for sums in ((total, dot), (None, None)):
         tuned = device.cpu.zeros(x.size)
         for kernels, dx in ((K.portable, portable), (K, tuned)):
-            kernels.batch_norm_backward(*given, dy, *sums, dx, None, slope, 12, *share)
+            kernels.batch_norm_backward(*given, dy, *sums, dx, None, slope, 12, *share, count=items * channels)
         np.testing.assert_array_equal(tuned, portable)
-    K.portable.batch_norm_forward(*given, portable, None, slope, *share)
+    K.portable.batch_norm_forward(*given, portable, None, slope, *share, count=items * channels)
     for kept in (None, device.cpu.zeros(x.size)):
         tuned = device.cpu.zeros(x.size)
-        K.batch_norm_forward(*given, tuned, kept, slope, *share)
+        K.batch_norm_forward(*given, tuned, kept, slope, *share, count=items * channels)
         np.testing.assert_array_equal(tuned, portable)
         assert kept is None or (kept == x).all()
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-6), (np.float64, 4e-15)])
+@pytest.mark.parametrize("items, channels", [(1, 1), (3, 2), (9, 200), (200, 9)])
+def test_what_joins_the_lanes_of_a_channel(dtype, tolerance, items, channels):
+    """Alike in both, and their moments are those of all elements."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((items, channels, 7)) + 3
+    lanes, first, scale = x.mean(2).astype(dtype), x[..., 0].astype(dtype), x[0, :, 1].astype(dtype)
+    squares = (x.var(2) * 7).astype(dtype)
+    each, one = np.ones(channels, dtype), np.ones(1, dtype)
+    for square, values, inner in ((squares, x, 7), (None, first[..., None], 1)):
+        given = lanes if square is not None else first
+        found = []
+        for kernels in (K, K.portable):
+            (mean, by), factor = np.empty((2, channels), dtype), one.copy()
+            running_mean, running_variance = each.copy(), each.copy()
+            of = (items, channels, inner, 0.5, 0.25)
+            kernels.batch_statistics(given, square, mean, by, running_mean, running_variance, factor, *of)
+            again, by_again = np.empty((2, channels), dtype)
+            kernels.batch_statistics(given, square, again, by_again, None, None, None, *of)
+            np.testing.assert_array_equal([again, by_again], [mean, by])
+            found.append(np.stack([mean, by, running_mean, running_variance]))
+            assert factor == 1.25
+        assert_close(*found, tolerance * max(1, items**0.5))
+        variance, number = values.var((0, 2)), items * inner
+        whole = variance * number / max(number - 1, 1)
+        expected = [values.mean((0, 2)), (variance + 0.5) ** -0.5, values.mean((0, 2)) + 0.25, whole + 0.25]
+        np.testing.assert_allclose(found[0], expected, rtol=tolerance * 100)
+    found = []
+    for kernels in (K, K.portable):
+        total, dot, dw, db = np.ones((4, channels), dtype)
+        kernels.batch_products(lanes, first, scale, total, dot, dw, None, items, channels)
+        kernels.batch_products(lanes, first, scale, total, dot, None, db, items, channels)
+        found.append([total, dot, dw, db])
+    np.testing.assert_array_equal(*found)
+    total, dot = lanes.sum(0, np.float64), first.sum(0, np.float64)
+    np.testing.assert_allclose(found[0], [total, dot, 1 + scale * dot, 1 + total], rtol=tolerance * 100)
+
+
 def test_everything_tuned_is_tested():
-    tested = ["batch_norm_backward", "batch_norm_forward", "lane_moments", "lane_products", "normalised_sum"]
-    assert sorted(K.tuned()) == tested
-
-
-def test_learn_scale():
-    scale, total, dot = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
-    dw, db = np.ones((2, 2), np.float32)
-    K.learn_scale(scale, total, dot, dw, db)
-    assert dw.tolist() == [6, 13] and db.tolist() == [4, 5]
-    K.learn_scale(scale, total, dot, dw, None)
-    K.learn_scale(scale, total, dot, None, db, count=2)
-    assert dw.tolist() == [11, 25] and db.tolist() == [7, 9]
+    assert sorted(K.tuned()) == [
+        "batch_norm_backward", "batch_norm_forward", "batch_products", "batch_statistics", "lane_moments",
+        "lane_products", "normalised_sum",
+    ]  # fmt: skip

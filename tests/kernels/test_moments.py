@@ -49,9 +49,7 @@ def test_tuned_equals_portable(dtype, tolerance, outer, size, inner):
             ([rows, rows], lambda t, d: (x, mean, dy, t, d, 1, 2 * size, inner)),
         ],
         "group_moments": [
-            ([columns, columns], lambda m, q: (r, s, m, q, outer, 1, size, inner)),
-            ([columns, columns], lambda m, q: (r, None, m, q, outer, 1, size, 1)),
-            ([columns, columns], lambda m, q: (r, s, m, q, outer, outer, 1, inner)),
+            ([columns, columns], lambda m, q: (r, s, m, q, outer, inner)),
         ]
         if outer
         else [],

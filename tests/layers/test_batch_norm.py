@@ -1,10 +1,12 @@
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import layerforge as lf
 from layerforge.errors import DefinitionError, ShapeError
+from layerforge.layers import batch_norm
 from layerforge.testing import Bench, assert_close, check_layer
 
 RUNNING = {"mean": (-1, 1), "variance": (0.5, 2), "factor": 1.5}
@@ -206,3 +208,43 @@ def test_looking_at_a_blob_counts_nothing():
     assert all(np.array_equal(p.data, b) for p, b in zip(net.params["l2"], before, strict=True))
     net.forward()
     assert net.params["l2"][2].data > 1.99
+
+
+@pytest.mark.parametrize("lanes, expected", [(1, (3, 35)), (64, (15, 7)), (150, (21, 5)), (10**6, (105, 1))])
+def test_lanes_on_a_gpu_where_channels_lie_side_by_side(monkeypatch, lanes, expected):
+    """As many as are wanted, of equal length; what is computed is the same."""
+    monkeypatch.setattr(batch_norm, "LANES", lanes)
+    text = """
+    force_backward: true
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 dim: 8 dim: 7 dim: 5 } } }
+    layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" }"""
+    net = lf.Net(lf.schema.parse(text, "NetParameter"), lf.TRAIN, device="emulated")
+    x, dy = np.random.default_rng(0).standard_normal((2, 3, 8, 7, 5)).astype(np.float32)
+    net.blobs["x"].data[...] = x
+    net.forward()
+    net.blobs["y"].diff[...] = dy
+    net.backward()
+    layer, device = net.layers[1], net.device
+
+    def lies(array):
+        made = device.empty(array.size)
+        device.from_numpy(made, np.moveaxis(array, 1, -1).ravel())
+        return made
+
+    def plain(array):
+        return np.moveaxis(device.to_numpy(array).reshape(3, 7, 5, 8), -1, 1)
+
+    assert layer.lanes(x.shape, 8) == (expected[0], 8, expected[1]) and layer.lanes(x.shape, 4) == (3, 8, 35)
+    bottom, top = (
+        SimpleNamespace(data=lies(data), diff=lies(diff), shape=x.shape, block=8, count=x.size, needs_diff=True)
+        for data, diff in ((x, x), (x, dy))
+    )
+    layer.forward((bottom,), (top,))
+    layer.backward((bottom,), (top,))
+    assert_close(plain(top.data), net.blobs["y"].data, 1e-5)
+    assert_close(plain(bottom.diff), net.blobs["x"].diff, 1e-5)
+    mean, variance, factor = (p.data for p in net.params["bn"])
+    running = 0.999 + 1
+    assert_close(mean, running * x.mean((0, 2, 3)), 1e-5)
+    assert_close(variance, running * x.var((0, 2, 3)) * 105 / 104, 1e-5)
+    assert factor == pytest.approx(running)

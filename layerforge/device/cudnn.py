@@ -1,7 +1,8 @@
 """cuDNN's convolutions, through NVIDIA's package ``cudnn`` (nvidia-cudnn-frontend), which builds graphs of operations.
 
-For each convolution cuDNN offers plans. The first time all that keep the rules of the math mode are timed, and the
-quickest is kept, here and on the disk; a plan that may give other bits in the next run is never taken.
+For each convolution cuDNN offers plans, the most promising first. Of those that keep the rules of the math mode some
+are timed, the first time, and the quickest is kept, here and on the disk; one that may give other bits in the next run
+is never taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import itertools
 import json
 import logging
 import math
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("layerforge.device")
 
 WORKSPACE = 512 << 20  # bytes that a plan may want at most
+TRIED = 16  # plans that are timed at most: cuDNN puts first what it expects to be quick
 
 #: Notes of plans that are not taken: none whose result depends on the order of threads; for float32 as it is, none
 #: that rounds on the way.
@@ -131,8 +134,9 @@ class Operation:
         graph.deselect_workspace_greater_than(WORKSPACE)
 
     def plans(self) -> list[int]:
-        """The numbers of the plans that can be built."""
-        return [i for i in range(self.graph.get_execution_plan_count()) if self.build(i)]
+        """The numbers of the plans that can be built, of the first ones."""
+        all_ = range(self.graph.get_execution_plan_count())
+        return list(itertools.islice((i for i in all_ if self.build(i)), TRIED))
 
     def build(self, index: int) -> bool:
         """Builds a plan; whether that is possible, and allowed."""

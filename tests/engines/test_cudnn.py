@@ -397,6 +397,16 @@ def test_the_quickest_plan_that_keeps_the_rules(made, tmp_path):
     del arrays
 
 
+def test_many_plans(made):
+    """Those that cuDNN puts first are timed, and of these only such as keep the rules."""
+    library = Library((("TENSOR_CORE", 0.1), *(("", 20.0 - index) for index in range(30))))
+    found = made(library)
+    arrays, pointers = addresses(G)
+    assert found.run("forward", G, PLAIN, "float32", **pointers)
+    assert library.ran == [("conv_fprop", index) for index in (*range(1, 17), 16)]
+    del arrays
+
+
 def test_a_choice_is_remembered(made, tmp_path):
     arrays, pointers = addresses(G)
     made(Library()).run("forward", G, PLAIN, "float32", **pointers)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import launch
-from .device.base import homes
+from .device.base import Device, homes
 from .errors import KernelError, did_you_mean
 from .native import _csrc
 
@@ -108,4 +108,9 @@ def _names() -> dict[int, tuple[str, str]]:
     return {entry[0]: (family, name) for family, all_ in _csrc.kernels.items() for name, entry in all_.items()}
 
 
+def _find_form(header: str, name: str) -> launch.Form:
+    return launch.header(include_path() / "kernels" / header).launchers[name].forms["float", False, False]
+
+
+Device.find_form = staticmethod(_find_form)
 _csrc.set_elsewhere(homes, launch.elsewhere(_names(), include_path()), launch.describe)

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -85,6 +85,10 @@ class Device(ABC):
     channels_last = False
 
     reserve = 0  # bytes that its libraries may want beside what nets take
+
+    #: A kernel's `layerforge.launch.Form` for float32 and narrow indices, by the names of its header and its own, for
+    #: what devices launch by themselves. `layerforge.kernels`, who knows them, puts it here.
+    find_form: ClassVar[Callable[[str, str], Any]]
 
     @property
     def summary(self) -> str:

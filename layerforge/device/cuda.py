@@ -576,13 +576,6 @@ class Numbers:
         base = ctypes.addressof(self.memory)
         self.arguments = (ctypes.c_void_p * 9)(*range(base, base + self.LAYOUT.size, self.LAYOUT.size // 9))
 
-    @functools.cached_property
-    def form(self) -> Any:
-        from .. import kernels, launch
-
-        header = launch.header(kernels.include_path() / "kernels" / "results.h")
-        return header.launchers["set_numbers"].forms["float", False, False]
-
     def send(self, numbers: list[tuple[Any, Any]]) -> None:
         """Of each, an array of one and what it becomes."""
         while numbers:
@@ -593,7 +586,8 @@ class Numbers:
                     array, values[n] = numbers.pop(found)
                     places[n] = array.data.ptr
             self.LAYOUT.pack_into(self.memory, 0, 1, *places, *values)
-            self.gpu.launch(self.form, *self.gpu.grid(1), ctypes.addressof(self.arguments))
+            form = self.gpu.find_form("results.h", "set_numbers")
+            self.gpu.launch(form, *self.gpu.grid(1), ctypes.addressof(self.arguments))
 
 
 class Staging:

@@ -3,6 +3,7 @@ tell. On the emulated device."""
 
 import numpy as np
 import pytest
+from shown import assert_same, backward, everything
 
 import layerforge as lf
 from layerforge import engines, schema
@@ -57,27 +58,6 @@ def make(phase=lf.TRAIN, text=TEXT, **options):
     net = lf.Net(schema.parse(text, "NetParameter"), phase, seed=3, device="emulated", **options)
     net.blobs["data"].data[...] = np.random.default_rng(1).standard_normal(SHAPE)
     return net
-
-
-def backward(net):
-    for name in net.outputs:
-        net.blobs[name].diff[...] = np.random.default_rng(2).standard_normal(net.blobs[name].shape)
-    net.clear_param_diffs()
-    net.run_backward()
-
-
-def everything(net):
-    found = {
-        f"{name} {kind}": np.array(getattr(net.blobs[name], kind)) for name in net.blobs for kind in ("data", "diff")
-    }
-    found.update({f"{key} {i}": np.array(p.diff) for key, each in net.params.items() for i, p in enumerate(each)})
-    return found
-
-
-def assert_same(found, expected):
-    assert list(found) == list(expected)
-    for key, values in expected.items():
-        np.testing.assert_allclose(found[key], values, rtol=1e-4, atol=1e-5 * np.abs(values).max(), err_msg=key)
 
 
 def lying(net):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import shown
 
 import layerforge as lf
 from layerforge import _csrc, engines, schema
@@ -83,12 +84,27 @@ def make(text, phase=lf.TRAIN, **options):
 
 
 def everything(net):
-    found = {f"{name} data": np.array(net.blobs[name].data) for name in net.blobs}
-    found |= {f"{name} diff": np.array(net.blobs[name].diff) for name in net.blobs}
-    for name, parameters in net.params.items():
-        for i, parameter in enumerate(parameters):
-            found |= {f"{name} {i}": np.array(parameter.data), f"{name} {i} diff": np.array(parameter.diff)}
-    return found
+    """With what the parameters are: running statistics among them."""
+    parameters = {f"{name} {i}": np.array(p.data) for name, each in net.params.items() for i, p in enumerate(each)}
+    return shown.everything(net) | parameters
+
+
+def backward(net, look, middle):
+    """A backward pass; for the look "part", in two parts, and for "callback", with one from then on."""
+    if look == "callback":
+        net.before_backward(lambda layer: None)
+    if look == "part":
+        net.run_backward(len(net.nodes) - 1, middle)
+        net.run_backward(middle - 1, 0)
+    else:
+        net.run_backward()
+
+
+def show(net, kind, names):
+    """Looks at the data or the diffs of these blobs, where ``kind`` is one of these."""
+    if kind in ("data", "diff"):
+        for name in names:
+            getattr(net.blobs[name], kind)
 
 
 def assert_same(found, expected, tolerance=1e-4):
@@ -225,19 +241,9 @@ def test_depthwise_convolutions_and_what_is_around_them(in_place, look):
             each.clear_param_diffs()
             each.run_forward()
             names = [name for name in each.blobs if name not in ("data", "loss")][i::3]
-            if look in ("data between", "diff between"):
-                for name in names:
-                    getattr(each.blobs[name], look.split()[0])
-            if look == "callback" and i == 1:
-                each.before_backward(lambda layer: None)
-            if look == "part" and i == 1:
-                each.run_backward(len(each.nodes) - 1, 9)
-                each.run_backward(8, 0)
-            else:
-                each.run_backward()
-            if look in ("data", "diff"):
-                for name in names:
-                    getattr(each.blobs[name], look)
+            show(each, look.removesuffix(" between"), names if look.endswith("between") else [])
+            backward(each, look if i == 1 else "", 9)
+            show(each, look, names)
     assert_same(everything(net), everything(apart))
 
 
@@ -407,15 +413,8 @@ def test_rectifiers_whose_backward_pass_the_reader_computes(look, slope, device)
             each.run_forward()
             if look == "diff between":
                 each.blobs["conv1"].diff  # noqa: B018
-            if look == "callback" and i == 1:
-                each.before_backward(lambda layer: None)
-            if look == "part" and i == 1:
-                each.run_backward(len(each.nodes) - 1, 4)
-                each.run_backward(3, 0)
-            else:
-                each.run_backward()
-            if look in ("data", "diff"):
-                getattr(each.blobs[["conv1", "conv2", "all"][i]], look)
+            backward(each, look if i == 1 else "", 4)
+            show(each, look, [["conv1", "conv2", "all"][i]])
     assert_same(everything(net), everything(apart))
 
 
@@ -447,13 +446,8 @@ def test_a_product_rectifies_where_it_adds_the_bias(look, multipliers, slope):
         for each in (apart, net):
             each.clear_param_diffs()
             each.run_forward()
-            if look == "part" and i == 1:
-                each.run_backward(len(each.nodes) - 1, 4)
-                each.run_backward(3, 0)
-            else:
-                each.run_backward()
-            if look in ("data", "diff"):
-                getattr(each.blobs["ip1"], look)
+            backward(each, look if i == 1 else "", 4)
+            show(each, look, ["ip1"])
     assert_same(everything(net), everything(apart))
 
 

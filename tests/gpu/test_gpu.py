@@ -323,21 +323,26 @@ force_backward: true
 """
 
 
-def test_layers_that_compute_what_follows_them(gpu):
-    definition = schema.parse(RESIDUAL, "NetParameter")
-    nets = [lf.Net(definition, lf.TRAIN, device="gpu", seed=7, fuse=fuse) for fuse in (True, False)]
-    assert {"scale2": "bn2", "relu3": "sum"}.items() <= nets[0].fused.items()
-    assert ("relu1" in nets[0].fused) == cudnn.available()
-    for turn in range(4):  # launched, recorded, replayed
+def assert_train_alike(gpu, nets, of_gradients, of_data):
+    """Passes of `RESIDUAL` both ways, launched, recorded and replayed, within these tolerances."""
+    for turn in range(4):
         for net in nets:
             net.blobs["data"].data[...] = np.random.default_rng(turn).standard_normal((4, 16, 19, 17))
             net.clear_param_diffs()
             net.run_forward()
             net.run_backward()
     for mine, theirs in zip(nets[0].owned, nets[1].owned, strict=True):
-        assert_close(gpu.to_numpy(mine.diff), gpu.to_numpy(theirs.diff), 1e-4)
+        assert_close(gpu.to_numpy(mine.diff), gpu.to_numpy(theirs.diff), of_gradients)
     for name in nets[0].blobs:
-        assert_close(np.array(nets[0].blobs[name].data), np.array(nets[1].blobs[name].data), 1e-5)
+        assert_close(np.array(nets[0].blobs[name].data), np.array(nets[1].blobs[name].data), of_data)
+
+
+def test_layers_that_compute_what_follows_them(gpu):
+    definition = schema.parse(RESIDUAL, "NetParameter")
+    nets = [lf.Net(definition, lf.TRAIN, device="gpu", seed=7, fuse=fuse) for fuse in (True, False)]
+    assert {"scale2": "bn2", "relu3": "sum"}.items() <= nets[0].fused.items()
+    assert ("relu1" in nets[0].fused) == cudnn.available()
+    assert_train_alike(gpu, nets, 1e-4, 1e-5)
 
 
 @pytest.mark.skipif(not cudnn.available(), reason="cuDNN is not installed")
@@ -346,16 +351,7 @@ def test_channels_last(gpu):
     definition = schema.parse(RESIDUAL + 'math_mode: "tf32"', "NetParameter")
     nets = [lf.Net(definition, lf.TRAIN, device="gpu", seed=7, blocks=blocks) for blocks in (True, False)]
     assert (nets[0].views["conv2"].block, nets[1].views["conv2"].block) == (32 if gpu.architecture >= 80 else 1, 1)
-    for turn in range(4):  # launched, recorded, replayed
-        for net in nets:
-            net.blobs["data"].data[...] = np.random.default_rng(turn).standard_normal((4, 16, 19, 17))
-            net.clear_param_diffs()
-            net.run_forward()
-            net.run_backward()
-    for mine, theirs in zip(nets[0].owned, nets[1].owned, strict=True):
-        assert_close(gpu.to_numpy(mine.diff), gpu.to_numpy(theirs.diff), 1e-2)
-    for name in nets[0].blobs:
-        assert_close(np.array(nets[0].blobs[name].data), np.array(nets[1].blobs[name].data), 1e-2)
+    assert_train_alike(gpu, nets, 1e-2, 1e-2)
 
 
 def all_of(diffs):

@@ -27,11 +27,11 @@ def plan(
     """
     index = {id(node): i for i, node in enumerate(nodes)}
     written = {roots[view.name]: i for i, node in enumerate(nodes) for view in node.top}
-    sources = {roots[view.name] for node in nodes if not node.bottom for view in node.top}
+    barred = {roots[view.name] for node in nodes if not node.bottom for view in node.top}.union(strange)
     found = []
     for group in groups:
         reads = fed_by(group, roots)
-        if group.feeder is None or not group.first.runs_backward or reads & sources or reads.intersection(strange):
+        if group.feeder is None or not group.first.runs_backward or reads & barred:
             continue
         if all(written[root] < index[id(group.feeder)] for root in reads):
             found.append(group)

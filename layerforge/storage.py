@@ -247,7 +247,7 @@ class Storage:
         waiting = [(group.first, group.reader.first) for group in self.fused if group.reader is not None]
         moving = [group for group in self.fused if group.moves]
         further = {id(by): node.bottom for node, by in waiting} | {id(g.first): (g.result,) for g in moving}
-        index = self._indices()
+        index = {id(node): i for i, node in enumerate(self.nodes)}
         last = {index[id(node)]: index[id(by)] for node, by in waiting}
         used = self._used(self.data, list(enumerate(self.nodes)), further)
         places = self._sums_in_place(used) if self.data.reuse else {}
@@ -282,13 +282,13 @@ class Storage:
 
     def _take_diffs(self) -> None:
         """Memory for the diffs that backward reads or writes, and those of outputs. What nobody writes is zero."""
-        roots, written = self.diff.roots, self._written_diffs()
+        roots, written, steps = self.diff.roots, self._written_diffs(), self._steps_of_backward()
         needed = {view.name for view in self.outputs}
         pinned = set(needed)
         for node in self.nodes:
             pinned.update(view.name for view in (() if node.bottom else node.top))
             pinned.update(view.name for view, _ in node.losses)
-        for node in (node for node in self.nodes if node.runs_backward):
+        for _, node in steps:
             needed.update(view.name for view in node.bottom if view.needs_diff)
             # A copy whose reader has no gradient adds nothing to the sum.
             needed.update(view.name for view in node.top if view.needs_diff or node.layer.type != "Split")
@@ -296,7 +296,6 @@ class Storage:
         for group in self.fused:
             for by, views in ((group.first, group.reads), (group.maker, group.maker_reads)):
                 further.setdefault(id(by), []).extend(views)
-        steps = self._steps_of_backward()
         for group in self._lent:
             lending.let_go(group)
         self._lent = self._may_lend() if self.diff.reuse else []
@@ -321,10 +320,6 @@ class Storage:
         """The nodes whose backward passes run, in that order and numbered so; forward passes have the steps below 0,
         the last one -1."""
         return list(enumerate(node for node in reversed(self.nodes) if node.runs_backward))
-
-    def _indices(self) -> dict[int, int]:
-        """The id of a node -> its place in the net."""
-        return {id(node): i for i, node in enumerate(self.nodes)}
 
     def _sums_of_copies(self, steps: Sequence[tuple[int, Node]], used: Mapping[str, tuple[int, int]]) -> dict[str, str]:
         """Root -> another, whose place it may take: the sum over the diffs of copies, which is written where the first

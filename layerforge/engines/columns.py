@@ -126,7 +126,7 @@ class Columns(Engine):
         if not adds_weights:  # an empty batch
             dw.fill(0)
         if db is not None:
-            sum_channels(dy, db, g, scratch[: g.batch * g.num_output], adds_bias)
+            sum_channels(dy, db, scratch, adds_bias)
 
     def _shares(self, g: Geometry) -> Iterator[tuple[int, int]]:
         """The first image of each share of the batch, and how many there are."""
@@ -145,10 +145,18 @@ class Columns(Engine):
         return columns
 
 
-def sum_channels(dy: Any, db: Any, g: Geometry, planes: Any, add: bool, block: int = 1) -> None:
-    """The gradient of the bias, added to db or not, by way of the sums of all ``planes`` of dy, in blocks or not."""
-    B.lane_sums(dy, None, planes, math.prod(g.output), block)
-    B.sum_columns(planes, db, g.batch, g.num_output, add)
+def sum_channels(dy: Any, db: Any, scratch: Any, add: bool = True, block: int = 1) -> None:
+    """The gradient of a bias, added to db or not: the sum of dy (batch, channels, ...) over all axes but the channels'.
+
+    dy lies plain, or in blocks; ``scratch`` must hold batch * channels elements.
+    """
+    batch, channels = dy.shape[:2]
+    planes, positions = scratch[: batch * channels], math.prod(dy.shape[2:])
+    if block == 1:
+        B.sum_rows(dy, planes, positions, 1)
+    else:
+        B.lane_sums(dy, None, planes, positions, block)
+    B.sum_columns(planes, db, batch, channels, add)
 
 
 def is_direct(g: Geometry) -> bool:

@@ -82,7 +82,7 @@ class CuDnn(Engine):
         sums = scratch[: math.prod(g.weight_shape)] if adds_weights else dw
         with devices.of(x).beside() as bias:
             if db is not None:
-                sum_channels(dy, db, g, scratch[self._planes(g) : self.scratch(g)], adds_bias, self.block[1])
+                sum_channels(dy, db, scratch[self._planes(g) :], adds_bias, self.block[1])
         if not g.batch or not self._run(x, "weights", g, x=x, y=dy, out=sums):
             self.others.backward_weights(x, dy, dw, None, g, scratch, add=add)
         elif adds_weights:

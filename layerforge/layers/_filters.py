@@ -7,11 +7,8 @@ from typing import Any
 from .. import engines
 from ..blob import Shape
 from ..errors import DefinitionError
-from ..kernels import Kernels
 from ..layer import Layer
 from . import _windows
-
-K = Kernels("broadcast.h")
 
 
 def read(layer: Layer, x: Shape) -> tuple[int, _windows.Windows]:
@@ -77,13 +74,3 @@ def require_room(layer: Layer, spatial: Shape, windows: _windows.Windows) -> Sha
             "kernel_size",
         )
     return output
-
-
-def add_channel_sums(dy: Any, db: Any, scratch: Any, add: bool = True) -> None:
-    """The gradient of a bias, added to db or not: the sum of dy (batch, channels, ...) over all axes but the channels'.
-
-    ``scratch`` must hold batch * channels elements.
-    """
-    rows = dy.shape[0] * dy.shape[1]
-    K.sum_rows(dy, scratch[:rows], dy.size // rows if rows else 1, 1)
-    K.sum_columns(scratch[:rows], db, dy.shape[0], dy.shape[1], add)

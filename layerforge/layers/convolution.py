@@ -3,6 +3,7 @@
 from functools import partial
 
 from .. import engines
+from ..engines.columns import sum_channels
 from ..fusion import Affine, Normalise, Rectify, leading
 from ..kernels import Kernels
 from ..layer import TEST, Layer, count
@@ -237,7 +238,7 @@ class Convolution(Layer):
                 only = {} if all(add) else {"add": add}
                 engine.backward_weights(x.data.reshape(g.input_shape), dy, weight.diff, db, g, self.scratch, **only)
             elif db is not None:
-                _filters.add_channel_sums(dy, db, self.scratch, add[1])
+                sum_channels(dy, db, self.scratch, add[1])
             add = True, True  # to what the first bottom gave
             if x.needs_diff:
                 also = {}

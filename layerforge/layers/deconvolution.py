@@ -1,5 +1,6 @@
 """Deconvolution."""
 
+from ..engines.columns import sum_channels
 from ..kernels import Kernels
 from ..layer import Layer
 from . import _filters, _windows
@@ -86,6 +87,6 @@ class Deconvolution(Layer):
             if weight.needs_diff:
                 engine.backward_weights(dy, x.data.reshape(g.output_shape), weight.diff, None, g, self.scratch)
             if bias and bias.needs_diff:
-                _filters.add_channel_sums(dy, bias.diff, self.scratch)
+                sum_channels(dy, bias.diff, self.scratch)
             if x.needs_diff:
                 engine.forward(dy, weight.data, None, x.diff.reshape(g.output_shape), g, self.scratch)
